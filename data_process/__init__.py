@@ -1,0 +1,1 @@
+"""Files on disk to tensors and back: video, landmarks, clips, LMDB, datasets, statistics."""
