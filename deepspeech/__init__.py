@@ -1,0 +1,31 @@
+"""Sound as numbers: 16 kHz mono in, features at 50 Hz out, all on the time axis of `timing.py`.
+
+wav = load_audio("speech.mp3")          # (N,) float32, 16 kHz
+rows = features(wav)                    # {"phonemes": (A, 40), "mel": (A, 40), "energy": (A, 1)}
+n_frames = n_motion_frames(len(wav))    # T = A / 2 motion frames at 25 fps; frame t goes with rows 2 t and 2 t + 1
+"""
+
+from .audio_io import AudioError, load_audio
+from .features import FeatureStream, features
+from .posteriors import BLANK, PHONEMES, get_prob, smooth_prob
+from .spectral import energy, mel, paper_energy
+from .timing import FEATURE_HZ, MOTION_FPS, SAMPLE_RATE, n_feature_rows, n_motion_frames
+
+__all__ = [
+    "AudioError",
+    "BLANK",
+    "FEATURE_HZ",
+    "FeatureStream",
+    "MOTION_FPS",
+    "PHONEMES",
+    "SAMPLE_RATE",
+    "energy",
+    "features",
+    "get_prob",
+    "load_audio",
+    "mel",
+    "n_feature_rows",
+    "n_motion_frames",
+    "paper_energy",
+    "smooth_prob",
+]

@@ -1,0 +1,210 @@
+"""Any audio file, or the sound of any video file, as 16 kHz mono float32."""
+
+from collections import deque
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+import soxr
+
+from .timing import SAMPLE_RATE
+
+READ_SECONDS = 10  # a block of this length is decoded, mixed to mono and resampled at a time
+# A hole in the time stamps of a stream is filled with silence from this length on. Shorter ones are rounding of the container.
+HOLE_SECONDS = 0.1
+# Float samples beyond this cannot be sound in [-1, 1] with some overshoot: they are integers in a float array.
+LARGEST_SAMPLE = 16.0
+
+
+class AudioError(ValueError):
+    """A sound that cannot be read or used; the message names the file, the reason and what to do."""
+
+
+def load_audio(source, sample_rate: int | None = None, partial: bool = False) -> np.ndarray:
+    """Sound of a file or an array -> (N,) float32, mono, 16 kHz, nominally in [-1, 1].
+
+    source: path of an audio or video file that libsndfile or FFmpeg reads, of any rate, channel count and sample format;
+        or an array (N,) or (N, channels), integers of any width or floats in [-1, 1], then with its sample_rate in Hz.
+    partial: give what a damaged file yields before its damage, instead of an error.
+    Channels are averaged with equal weights. Resampling is soxr HQ, block by block, so that besides the result only some seconds
+    of sound are held in memory.
+
+    In a video file time 0 is the start of the picture: sound that starts later is preceded by silence, sound that starts earlier
+    loses its head. Without a picture time 0 is the start of the sound.
+    """
+    if isinstance(source, (str, Path)):
+        if sample_rate is not None:
+            raise AudioError(f"{source}: sample_rate={sample_rate} was given, but a file knows its own; leave it out")
+        return _load_file(Path(source), partial)
+    if sample_rate is None:
+        raise AudioError("an array of samples came without sample_rate: say its rate in Hz")
+    samples = np.asarray(source)
+    if samples.ndim not in (1, 2):
+        raise AudioError(f"samples have shape {samples.shape}; (N,) or (N, channels) is needed")
+    channels = _to_float(samples).reshape(len(samples), -1)
+    blocks = (channels[i : i + READ_SECONDS * sample_rate] for i in range(0, len(channels), READ_SECONDS * sample_rate))
+    return _to_mono_16k(blocks, sample_rate, "the array")
+
+
+def check_sound(wav, may_be_empty: bool = False) -> np.ndarray:
+    """Samples as the features need them, (N,) float32 at 16 kHz, or an AudioError that says what is wrong with them."""
+    wav = np.asarray(wav)
+    if wav.ndim != 1 or wav.dtype.kind != "f":
+        raise AudioError(
+            f"samples are {wav.dtype} of shape {wav.shape}; (N,) floats at 16 kHz are needed: use load_audio"
+        )
+    if len(wav) == 0 and not may_be_empty:
+        raise AudioError("the sound is empty (0 samples)")
+    wav = wav.astype(np.float32, copy=False)
+    _check(wav, 0, SAMPLE_RATE, "the sound")
+    return wav
+
+
+def _load_file(path: Path, partial: bool) -> np.ndarray:
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    try:
+        sound = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError:
+        return _load_container(path, partial)
+    with sound:
+        rate = sound.samplerate
+        return _to_mono_16k(_soundfile_blocks(sound, path, partial), rate, str(path))
+
+
+def _soundfile_blocks(sound, path, partial):
+    while True:
+        try:
+            block = sound.read(READ_SECONDS * sound.samplerate, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            if partial:
+                return
+            at = sound.tell() / sound.samplerate
+            raise AudioError(
+                f"{path}: damaged after {at:.2f} s ({error}); partial=True takes what comes before"
+            ) from error
+        if len(block) == 0:
+            return
+        yield block
+
+
+def _load_container(path: Path, partial: bool) -> np.ndarray:
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        raise AudioError(f"{path}: not readable as audio or video ({error.strerror})") from error
+    with container:
+        if not container.streams.audio:
+            kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
+            raise AudioError(f"{path}: has no audio stream (it holds {', '.join(kinds)})")
+        stream = container.streams.audio[0]
+        blocks = _container_blocks(container, stream, _picture_start(container), path, partial)
+        return _to_mono_16k(blocks, stream.rate, str(path))
+
+
+def _picture_start(container) -> float | None:
+    """Time stamp in seconds at which the picture starts; None without a picture (a cover image is none)."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return float((stream.start_time or 0) * stream.time_base)
+    return None
+
+
+def _container_blocks(container, stream, start, path, partial):
+    """Yield (n, channels) float32 blocks that lie on one gapless time axis with its zero at `start` seconds (None: first sample)."""
+    position = 0  # samples handed on so far: where the next decoded one should belong
+    try:
+        for frame in container.decode(stream):
+            if frame.sample_rate != stream.rate:
+                raise AudioError(
+                    f"{path}: changes its rate from {stream.rate} to {frame.sample_rate} Hz on the way; convert it"
+                )
+            block = _frame_samples(frame)
+            if frame.pts is not None:
+                time = float(frame.pts * frame.time_base)
+                start = time if start is None else start
+                hole = round((time - start) * stream.rate) - position
+                if hole < 0 and position == 0:
+                    block = block[-hole:]
+                    if len(block) == 0:
+                        continue
+                elif hole > 0 and (position == 0 or hole >= HOLE_SECONDS * stream.rate):
+                    yield from _silence(hole, block.shape[1], stream.rate)
+                    position += hole
+            position += len(block)
+            yield block
+    except av.FFmpegError as error:
+        if not partial:
+            at = position / stream.rate
+            raise AudioError(
+                f"{path}: damaged after {at:.2f} s of sound ({error.strerror}); partial=True takes what comes before"
+            ) from error
+
+
+def _silence(n, channels, rate):
+    for i in range(0, n, READ_SECONDS * rate):
+        yield np.zeros((min(READ_SECONDS * rate, n - i), channels), np.float32)
+
+
+def _frame_samples(frame) -> np.ndarray:
+    """(n, channels) float32 of one decoded frame. Planar frames come as (channels, n), packed ones as (1, n * channels)."""
+    samples = frame.to_ndarray()
+    channels = frame.layout.nb_channels
+    return _to_float(samples.T if frame.format.is_planar else samples.reshape(-1, channels))
+
+
+def _to_float(samples: np.ndarray) -> np.ndarray:
+    """Samples as float32, integers scaled by their full range; unsigned ones (8-bit wav) are centred first."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if samples.dtype.kind not in "iu":
+        raise AudioError(f"samples are of type {samples.dtype}; integers or floats are needed")
+    half = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    centre = half if samples.dtype.kind == "u" else 0.0
+    return ((samples.astype(np.float64) - centre) / half).astype(np.float32)
+
+
+def _to_mono_16k(blocks, rate: int, name: str) -> np.ndarray:
+    """Average the channels of (n, channels) float32 blocks, check them, resample, join."""
+    resampler = (
+        None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    )
+    pieces, n_read = deque(), 0
+    for block in blocks:
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        _check(mono, n_read, rate, name)
+        n_read += len(mono)
+        pieces.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
+    if n_read == 0:
+        raise AudioError(f"{name}: contains no sound (0 samples)")
+    if resampler is not None:
+        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    return _join(pieces, name)
+
+
+def _check(mono, n_before, rate, name):
+    finite = np.isfinite(mono)
+    if not finite.all():
+        at = (n_before + int(np.argmin(finite))) / rate
+        raise AudioError(f"{name}: the sample at {at:.3f} s is not a number or infinite; repair or re-encode the sound")
+    peak = float(np.abs(mono).max(initial=0.0))
+    if peak > LARGEST_SAMPLE:
+        raise AudioError(
+            f"{name}: float samples reach {peak:.0f}, [-1, 1] is needed; divide by the full scale (32768 for 16 bit)"
+        )
+
+
+def _join(pieces: deque, name) -> np.ndarray:
+    """Concatenate and release piece by piece, so that the sound is never held twice."""
+    total = sum(map(len, pieces))
+    if total == 0:
+        raise AudioError(f"{name}: is shorter than one sample at {SAMPLE_RATE} Hz")
+    sound, at = np.empty(total, np.float32), 0
+    while pieces:
+        piece = pieces.popleft()
+        sound[at : at + len(piece)] = piece
+        at += len(piece)
+    return sound

@@ -1,0 +1,27 @@
+"""The time axis that every audio feature and the motion share.
+
+    sound    sample n       at n / 16000 s    SAMPLE_RATE
+    feature  row k          at k / 50 s       FEATURE_HZ, sample 320 k
+    motion   frame t        at t / 25 s       MOTION_FPS, sample 640 t = row 2 t
+
+A sound of N samples lasts T = ceil(N / 640) motion frames, so the picture covers all of the sound and outlasts it by less
+than one frame (40 ms). Its features have A = 2 T rows exactly: rows 2 t and 2 t + 1 belong to frame t.
+Before sample 0 and after the last one every feature hears silence (zeros).
+"""
+
+SAMPLE_RATE = 16000
+FEATURE_HZ = 50
+MOTION_FPS = 25
+ROWS_PER_FRAME = FEATURE_HZ // MOTION_FPS
+SAMPLES_PER_ROW = SAMPLE_RATE // FEATURE_HZ
+SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
+
+
+def n_motion_frames(n_samples: int) -> int:
+    """Number T of 25 fps frames that n_samples of 16 kHz sound last: n_samples / 640, rounded up."""
+    return -(-int(n_samples) // SAMPLES_PER_FRAME)
+
+
+def n_feature_rows(n_samples: int) -> int:
+    """Number A of 50 Hz feature rows of n_samples of 16 kHz sound: 2 rows for each motion frame."""
+    return ROWS_PER_FRAME * n_motion_frames(n_samples)
