@@ -1,0 +1,18 @@
+"""Methods turn audio and style into motion, renderers turn motion into pictures.
+
+A new method is one file, one line here and one YAML in configs/. The import happens on use, so that what one entry
+needs cannot break the others.
+"""
+
+from importlib import import_module
+
+METHODS = {"style_avatar": "models.style_avatar:StyleAvatar"}
+RENDERERS = {"mesh": "models.mesh_renderer:MeshRenderer"}
+
+
+def find(table, name):
+    """The class behind a name of METHODS or RENDERERS."""
+    if name not in table:
+        raise KeyError(f"{name!r} came, there is {', '.join(sorted(table))}: use one of these names")
+    module, cls = table[name].split(":")
+    return getattr(import_module(module), cls)

@@ -1,0 +1,100 @@
+"""A trained method on disk: weights as safetensors, everything else that inference needs as JSON beside them.
+
+best.safetensors   the state of the network
+best.json          method, settings, statistics of the training split, face model and its hash, where it came from
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from models import METHODS, find
+
+FORMAT = "idiolect-method-1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged or made for something else."""
+
+
+def save(path, method_name, method, extra=None):
+    """Write `path`.safetensors and `path`.json, both aside first; an interrupted save leaves the last pair as it was.
+
+    method: module with `settings`, `stats` and `face`. extra: more for the JSON, such as iteration and metrics.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights, text = path.with_suffix(".safetensors"), path.with_suffix(".json")
+    content = {
+        "format": FORMAT,
+        "method": method_name,
+        "settings": method.settings,
+        "stats": method.stats,
+        "face_model": method.face.name,
+        "face_model_hash": method.face.hash,
+        "git_commit": git_commit(),
+        **(extra or {}),
+    }
+    aside_weights, aside_text = weights.with_suffix(".safetensors.part"), text.with_suffix(".json.part")
+    save_file({name: x.detach().cpu().contiguous() for name, x in method.state_dict().items()}, aside_weights)
+    aside_text.write_text(json.dumps(content, indent=1))
+    os.replace(aside_weights, weights)
+    os.replace(aside_text, text)
+    return weights
+
+
+def read(path):
+    """JSON part of a checkpoint. path: with or without its ending, or a folder that holds `best`."""
+    path = stem(path)
+    try:
+        content = json.loads(path.with_suffix(".json").read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}.json: no checkpoint here ({error}): train one with train_style.py") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}.json: not of format {FORMAT!r}: train one with train_style.py")
+    return content
+
+
+def load(path, device="cpu", face=None):
+    """The trained method, ready to generate. Refuses weights of another network and another face model's numbers."""
+    content, path = read(path), stem(path)
+    method = find(METHODS, content["method"])(content["settings"], content["stats"], face)
+    if method.face.hash != content["face_model_hash"]:
+        raise CheckpointError(
+            f"{path}: was trained on face model {content['face_model']} {content['face_model_hash'][:12]}, here it is "
+            f"{method.face.hash[:12]}: fetch the assets of this version with python -m scripts.download, or train anew"
+        )
+    try:
+        method.load_state_dict(load_file(path.with_suffix(".safetensors")))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path}.safetensors: does not hold this method's weights ({error})") from error
+    return method.to(torch.device(device)).eval()
+
+
+def stem(path):
+    """A checkpoint's path without ending; a folder means its `best`."""
+    path = Path(path)
+    if path.is_dir():
+        return path / "best"
+    return path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+
+
+def git_commit():
+    """Commit of the code that runs, or "unknown" outside of a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,431 @@
+"""style_avatar: "Imitating Arbitrary Talking Style for Realistic Audio-Driven Talking Face Synthesis" (Wu et al., 2021).
+
+Audio features and a style code measured on any clip -> expression coefficients and head pose, 25 frames a second. The
+network is one-dimensional residual convolution over time; the style code joins half way. Two presets:
+
+paper   32 frames at once from 80 audio rows (32 frames + 4 on each side, at 50 Hz), strided down to a latent of 10
+        steps and stretched back to 32. 9,211,904 parameters for 29 + 1 audio channels, a style of 135 numbers and 64
+        coefficients. Plain mean squared error on the coefficients; windows are faded into each other.
+tiny    ours, the default: the same blocks, but one stride only, from 50 Hz to 25 fps, so that every latent step
+        belongs to one frame and sees half a second to each side. Any length at once; a clip cut in pieces agrees
+        exactly with the whole.
+
+How style enters `tiny`. The network says where between this speaker's extremes the face is; the style says where those
+lie:
+
+    expression = style.mean_exp + style.std_exp * network(audio, style)
+
+Amplitude then follows the style of people who were never trained on, instead of being looked up among the few who
+were. The network is still given the whole code, because a speaker's rest is not at their mean, and is trained on
+styles made livelier and calmer at random (`augment.scale_expression`).
+"""
+
+import inspect
+
+import numpy as np
+import torch
+from torch import nn
+
+from deep_3drecon.face_model import load_face_model
+from deep_3drecon.track import FPS
+from models import augment, losses, windows
+from models.blinks import add_blinks, generate_blinks
+from models.pose import POSE, styled_pose
+from models.style import STYLE_PARTS, Style
+
+
+def paper_preset(width=64, style_width=256, head_width=64):
+    """Settings of `StyleFusionNet` in the paper; stems are channels of each stream."""
+    return {
+        "stems": {"phonemes": 3 * width // 4, "energy": width // 4},
+        "widths": (width, 2 * width, 4 * width),
+        "depths": (3, 4, 14),
+        "strides": (2, 2, 2),
+        "decoder_depth": 2,
+        "style_width": style_width,
+        "head_width": head_width,
+        "dropout": 0.5,
+        "steps_out": PAPER_WINDOW,
+    }
+
+
+def tiny_preset(width=128, depth=4, decoder_depth=1, style_width=64, head_width=64):
+    """Settings of `StyleFusionNet` for minutes on a CPU: about a million parameters."""
+    return {
+        "stems": {"phonemes": 3 * width // 8, "mel": width // 2, "energy": width // 8},
+        "widths": (width, width),
+        "depths": (1, depth),
+        "strides": (1, 2),
+        "decoder_depth": decoder_depth,
+        "style_width": style_width,
+        "head_width": head_width,
+        "dropout": 0.1,
+        "steps_out": None,
+    }
+
+
+PRESETS = {"paper": paper_preset, "tiny": tiny_preset}
+PAPER_WINDOW, PAPER_STRIDE, PAPER_CONTEXT = 32, 8, 4  # frames
+MIN_STD = 0.01  # of a coefficient: ones that never moved in the corpus are not blown up
+MIN_SPREAD = 0.1  # share of the corpus's deviation that every style is granted
+MAX_STYLE = 4.0  # deviations; a style further out is treated like one there
+
+# Our module names -> names in the released checkpoint, in the order of the state dict. The numbers of the second
+# backbone go on counting where the first one (blocks 0 to 20, then the dropout) stops.
+RELEASED_NAMES = (
+    ("stems.phonemes.", "audio_layer."),
+    ("stems.energy.", "energy_layer."),
+    ("encoder.", "backbone1."),
+    ("decoder.0.", "backbone2.22."),
+    ("decoder.1.", "backbone2.23."),
+    ("heads.expression.", "out_layer."),
+    ("style_mlp.", "exp_sty_layer."),
+    (".shortcut.", ".shortcut_layer."),
+    (".residual.", ".res_layer."),
+)
+
+
+def released_name(name):
+    """The name that the original checkpoint gives to one entry of a paper-size network's state dict."""
+    for ours, theirs in RELEASED_NAMES:
+        name = name.replace(ours, theirs)
+    return name
+
+
+class ResidualBlock(nn.Module):
+    """BN, conv 3, PReLU, conv 3 (stride), BN beside a shortcut: (B, n_in, L) -> (B, n_out, ceil(L / stride)).
+
+    The shortcut picks every stride-th step, and is a 1 x 1 convolution with BN where the width changes.
+    """
+
+    def __init__(self, n_in, n_out, stride=1):
+        super().__init__()
+        self.stride = stride
+        if n_in != n_out:
+            self.shortcut = nn.Sequential(nn.Conv1d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm1d(n_out))
+        else:
+            self.shortcut = None
+        self.residual = nn.Sequential(
+            nn.BatchNorm1d(n_in),
+            nn.Conv1d(n_in, n_out, 3, padding=1, bias=False),
+            nn.PReLU(n_out),
+            nn.Conv1d(n_out, n_out, 3, stride, padding=1, bias=False),
+            nn.BatchNorm1d(n_out),
+        )
+
+    def forward(self, x):
+        shortcut = x[:, :, :: self.stride] if self.shortcut is None else self.shortcut(x)
+        return shortcut + self.residual(x)
+
+
+class StyleFusionNet(nn.Module):
+    """Audio streams (B, C, A) and style (B, S) -> {head: (B, n, frames)}, channels first.
+
+    streams        {name: (channels in, channels of its stem)}
+    n_style        length of the style code
+    heads          {name: channels out}, each with its own output layers on the shared decoder
+    widths, depths, strides  one entry a stage of the encoder: channels, blocks, stride of the first block
+    decoder_depth  blocks after the style has joined, widths[-1] + style_width wide
+    dropout        on the latent: half of it gone forces the paper's network to look at the style
+    steps_out      stretch the latent linearly to so many frames; None keeps the encoder's time axis
+    """
+
+    def __init__(
+        self,
+        streams,
+        n_style,
+        heads,
+        widths,
+        depths,
+        strides,
+        decoder_depth,
+        style_width,
+        head_width,
+        dropout,
+        steps_out=None,
+    ):
+        super().__init__()
+        self.strides, self.depths, self.decoder_depth, self.steps_out = (
+            tuple(strides),
+            tuple(depths),
+            decoder_depth,
+            steps_out,
+        )
+        self.stems = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Conv1d(n, stem, 3, padding=1),
+                    nn.BatchNorm1d(stem),
+                    nn.ReLU(),
+                    nn.Conv1d(stem, stem, 3, padding=1),
+                )
+                for name, (n, stem) in streams.items()
+            }
+        )
+        width, blocks = sum(stem for _, stem in streams.values()), []
+        for next_width, depth, stride in zip(widths, depths, strides, strict=True):
+            for i in range(depth):
+                blocks.append(ResidualBlock(width, next_width, stride if i == 0 else 1))
+                width = next_width
+        self.encoder = nn.Sequential(*blocks)
+        self.dropout = nn.Dropout(dropout)
+        width += style_width
+        self.decoder = nn.Sequential(*[ResidualBlock(width, width) for _ in range(decoder_depth)])
+        self.heads = nn.ModuleDict({name: head(width, head_width, n, steps_out) for name, n in heads.items()})
+        self.style_mlp = nn.Sequential(nn.Linear(n_style, 64), nn.ReLU(), nn.Linear(64, style_width))
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    @property
+    def radius(self):
+        """Frames on each side of a frame that its output depends on, for one row pair a frame (steps_out None)."""
+        rows, step = 2, 1  # the stems' two convolutions
+        for depth, stride in zip(self.depths, self.strides, strict=True):
+            rows += step + step  # first convolution before the stride, second one strided
+            step *= stride
+            rows += (depth - 1) * 2 * step
+        rows += (2 * self.decoder_depth + 2) * step
+        return -(-rows // step)
+
+    def encode(self, features):
+        """Latent (B, widths[-1], L) of {stream: (B, C, A)}."""
+        return self.encoder(torch.cat([stem(features[name]) for name, stem in self.stems.items()], 1))
+
+    def forward(self, features, style):
+        latent = self.dropout(self.encode(features))
+        code = self.style_mlp(style)[:, :, None].expand(-1, -1, latent.shape[-1])
+        fused = self.decoder(torch.cat([latent, code], 1))
+        return {name: layers(fused) for name, layers in self.heads.items()}
+
+
+def head(width, head_width, n_out, steps_out):
+    """Output layers: stretch in time (or nothing), BN, conv 3, PReLU, conv 3."""
+    stretch = nn.Identity() if steps_out is None else nn.Upsample(steps_out, mode="linear", align_corners=False)
+    return nn.Sequential(
+        stretch,
+        nn.BatchNorm1d(width),
+        nn.Conv1d(width, head_width, 3, padding=1, bias=False),
+        nn.PReLU(head_width),
+        nn.Conv1d(head_width, n_out, 3, padding=1, bias=False),
+    )
+
+
+class StyleAvatar(nn.Module):
+    """Audio and a clip's style to expression and head pose.
+
+    settings  {"preset": name of PRESETS, "dims": {number of the preset: other value}, "pose": bool, "augment": {...}};
+              the fields of configs.ModelConfig and configs.AugmentConfig. `augment` matters in training only.
+    stats     stats.json of the training split, as a dict
+    face      FaceModel of the coefficients; None loads the one that stats names
+    """
+
+    phases = ("motion",)
+
+    def __init__(self, settings, stats, face=None):
+        super().__init__()
+        self.settings, self.stats = settings, stats
+        self.face = load_face_model(stats["face_model"]) if face is None else face
+        self.relative = settings["preset"] == "tiny"
+        dims = preset_dims(settings["preset"], settings.get("dims", {}))
+        self.streams = tuple(dims["stems"])
+        self.style_parts = STYLE_PARTS if self.relative else STYLE_PARTS[:3]
+        sizes = stats["style"]["parts"]
+        n_exp = len(stats["exp"]["mean"])
+        heads = {"expression": n_exp} | ({"pose": POSE} if settings.get("pose", True) else {})
+        streams = {name: (len(stats["features"][name]["mean"]), stem) for name, stem in dims.pop("stems").items()}
+        self.net = StyleFusionNet(streams, sum(sizes[p] for p in self.style_parts), heads, **dims)
+        self.context_frames = self.net.radius if self.relative else PAPER_CONTEXT
+        self.window_frames = None if self.relative else PAPER_WINDOW
+        self._register_statistics(stats)
+        self.register_buffer("pose_power", torch.ones(POSE))  # running mean square of the predicted pose, z-scored
+        names = list(self.face.expression_names)
+        self.blink_columns = [names.index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight") if n in names]
+        self.geometry = None
+
+    def _register_statistics(self, stats):
+        """Means and deviations as buffers that move with the module; they come from the checkpoint's JSON, not its
+        weights.
+        """
+
+        def buffer(name, values):
+            self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
+
+        for name in self.streams:
+            buffer(f"{name}_mean", stats["features"][name]["mean"])
+            # Some phones are so rare that their deviation is tiny: one spurious posterior must not become 30
+            # deviations.
+            least = 0.1 if name == "phonemes" else 1e-3
+            buffer(f"{name}_std", np.maximum(stats["features"][name]["std"], least))
+        buffer("exp_std", np.maximum(stats["exp"]["std"], MIN_STD))
+        buffer("pose_std", np.maximum(stats["pose"]["std"], 1e-4))
+        buffer("style_mean", stats["style"]["mean"])
+        buffer("style_std", np.maximum(stats["style"]["std"], 1e-4))
+
+    @property
+    def mean_style(self):
+        """Style of the average training clip."""
+        return Style.from_vector(
+            self.stats["style"]["mean"], self.stats["style"]["parts"], source="corpus mean", face_model=self.face.name
+        )
+
+    def split_style(self, style):
+        """Raw style vectors (B, S) -> {part: (B, n)}."""
+        return dict(
+            zip(STYLE_PARTS, style.split([self.stats["style"]["parts"][p] for p in STYLE_PARTS], -1), strict=True)
+        )
+
+    def style_code(self, parts):
+        """What the network is told of the style: z-scored parts (B, n) joined, far outliers held."""
+        mean, std = self.split_style(self.style_mean), self.split_style(self.style_std)
+        return torch.cat([((parts[p] - mean[p]) / std[p]).clamp(-MAX_STYLE, MAX_STYLE) for p in self.style_parts], -1)
+
+    def forward(self, features, style_parts, code=None):
+        """Motion of audio features (B, 2 (T + 2 context), C) in the style given by raw parts {name: (B, n)}.
+
+        Returns {"exp": (B, T, E) coefficients, "pose": (B, T, 6) z-scored, not yet of the style's amplitude}; no
+        "pose" without a pose head. code: replaces the network's view of the style (training disturbs it).
+        """
+        code = self.style_code(style_parts) if code is None else code
+        out = self.net({name: features[name].transpose(1, 2) for name in self.streams}, code)
+        out = {name: x.transpose(1, 2) for name, x in out.items()}
+        if self.relative:
+            out = {name: x[:, self.context_frames : x.shape[1] - self.context_frames] for name, x in out.items()}
+            # A coefficient that hardly moved in the style clip may still move a little.
+            spread = (style_parts["std_exp"] ** 2 + (MIN_SPREAD * self.exp_std) ** 2).sqrt()
+            exp = style_parts["mean_exp"][:, None] + spread[:, None] * out["expression"]
+        else:
+            exp = out["expression"]
+        return {"exp": exp} | ({"pose": out["pose"]} if "pose" in out else {})
+
+    def normalised(self, features):
+        """Raw features {name: (B, A, C)} -> z-scored streams."""
+        return {
+            name: (features[name] - getattr(self, f"{name}_mean")) / getattr(self, f"{name}_std")
+            for name in self.streams
+        }
+
+    def losses(self, batch, phase="motion"):
+        """Losses of a batch (keys: data_process.schema.BATCH) by name, without weights. In training mode the batch is
+        disturbed.
+
+        paper   expression: mean squared error of the raw coefficients
+        tiny    expression, expression_change: squared error, z-scored, of coefficients and of their change from frame
+                to frame face, lips, lips_change: vertex distance in mm of the whole face, of the lips, of the lips'
+                change lip_opening: difference of the inner-lip opening in mm
+        both    pose, pose_change: squared error, z-scored, about the window's mean (with a pose head)
+        """
+        parts = self.split_style(batch["style"])
+        exp, valid = batch["exp"], batch["valid"].bool()
+        features = {name: batch[name] for name in self.streams}
+        if self.training:
+            exp, parts, features, code = self._disturb(exp, parts, features)
+        else:
+            features, code = self.normalised(features), None
+        motion = self(features, parts, code)
+        out = self._expression_losses(motion["exp"], exp, batch["id"], valid)
+        if "pose" in motion:
+            out |= self._pose_losses(motion["pose"], torch.cat([batch["angle"], batch["trans"]], -1), valid)
+        return out
+
+    def _expression_losses(self, pred, true, identity, valid):
+        if not self.relative:
+            return {"expression": losses.squared_error(pred, true, valid)}
+        if self.geometry is None:
+            self.geometry = losses.face_geometry(self.face)
+        self.geometry = {name: x.to(pred.device) for name, x in self.geometry.items()}
+        return losses.expression_losses(pred, true, identity, valid, self.exp_std, self.geometry)
+
+    def _pose_losses(self, pred, true, valid):
+        # Where the head was at the start of a window cannot be heard, only how it moves.
+        pred, true = losses.centred(pred, valid), losses.centred(true / self.pose_std, valid)
+        if self.training:
+            power = torch.stack([losses.masked_mean(x, valid) for x in pred.detach().square().unbind(-1)])
+            self.pose_power.lerp_(power, 0.01)
+        both = losses.change_valid(valid)
+        return {
+            "pose": losses.squared_error(pred, true, valid),
+            "pose_change": losses.squared_error(losses.change(pred), losses.change(true), both),
+        }
+
+    def _disturb(self, exp, parts, features):
+        """Training only: exp, style parts, z-scored features and the network's view of the style, with noise."""
+        how = self.settings.get("augment", {})
+        if self.relative and how.get("style_gain", 1) > 1:
+            groups = augment.expression_groups(self.face.expression_names).to(exp.device)
+            scaled = augment.scale_expression(
+                exp, parts["mean_exp"], parts["std_exp"], parts["std_exp_change"], groups, how["style_gain"]
+            )
+            exp, parts = scaled[0], parts | {"std_exp": scaled[1], "std_exp_change": scaled[2]}
+        if how.get("gain_db", 0) and {"mel", "energy"} <= set(features):
+            mel, energy = augment.change_loudness(features["mel"], features["energy"], how["gain_db"])
+            features = features | {"mel": mel, "energy": energy}
+        features = self.normalised(features)
+        if "mel" in features:
+            mel = augment.colour(features["mel"], how.get("colour", 0))
+            features["mel"] = augment.mask_bands(mel, how.get("mask_bands", 0))
+        if how.get("stream_drop", 0):
+            features |= augment.drop_streams({n: x for n, x in features.items() if n != "energy"}, how["stream_drop"])
+        for name, x in features.items():
+            x = x + how.get("feature_noise", 0) * torch.randn_like(x)
+            features[name] = augment.drop_rows(x, how.get("feature_drop", 0))
+        code = self.style_code(parts)
+        code = code + how.get("style_noise", 0) * torch.randn_like(code)
+        keep = torch.rand(len(code), 1, device=code.device) >= how.get("style_drop", 0)
+        return exp, parts, features, code * keep
+
+    @torch.no_grad()
+    def generate(self, features, style, n_frames=None, seed=0, blinks=True, chunk=500):
+        """Motion of one clip.
+
+        features  {stream: (A, C)} arrays or tensors at 50 Hz
+        style     Style of the same face model
+        n_frames  T; None: as long as the features
+        seed      of the blinks
+        chunk     frames at a time (tiny); memory grows with it, the result does not change
+
+        Returns float32 arrays {"exp": (T, E) coefficients, ARKit ones within [0, 1], "angle": (T, 3) radians and
+        "trans": (T, 3) dm about the head's rest}. Without a pose head the pose is zero.
+        """
+        was_training = self.training
+        self.eval()
+        rows = {
+            name: torch.as_tensor(np.asarray(features[name]), dtype=torch.float32, device=self.exp_std.device)
+            for name in self.streams
+        }
+        n_frames = n_frames or len(rows[self.streams[0]]) // windows.ROWS_PER_FRAME
+        parts = {name: torch.as_tensor(v, device=self.exp_std.device)[None] for name, v in style.parts.items()}
+
+        def network(piece):
+            n = len(next(iter(piece.values())))
+            return self(self.normalised(piece), {name: v.expand(n, -1) for name, v in parts.items()})
+
+        if self.relative:
+            motion = windows.in_chunks(network, rows, n_frames, self.context_frames, chunk)
+        else:
+            motion = windows.in_windows(network, rows, n_frames, self.context_frames, PAPER_WINDOW, PAPER_STRIDE)
+        self.train(was_training)
+        exp = motion["exp"].cpu().numpy()
+        if blinks and self.blink_columns:
+            exp[:, self.blink_columns] = add_blinks(
+                exp[:, self.blink_columns], generate_blinks(n_frames, FPS, style.blinks, seed)
+            )
+        if self.face.name == "open":
+            exp = exp.clip(0, 1)
+        pose = np.zeros((n_frames, POSE), np.float32)
+        if "pose" in motion:
+            pose = styled_pose(
+                motion["pose"].cpu().numpy(), style.parts["std_pose"], self.pose_power.sqrt().cpu().numpy()
+            )
+        return {"exp": exp, "angle": pose[:, :3], "trans": pose[:, 3:]}
+
+
+def preset_dims(preset, dims):
+    """Settings of the network: a preset with single numbers replaced."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r} came, there is {', '.join(PRESETS)}: use one of these names")
+    known = inspect.signature(PRESETS[preset]).parameters
+    unknown = sorted(set(dims) - set(known))
+    if unknown:
+        raise ValueError(f"dims {unknown} came, preset {preset} has {', '.join(known)}: use these names")
+    return PRESETS[preset](**dims)
