@@ -1,0 +1,51 @@
+"""Video -> FaceTrack: the landmarker and the fit, put together; and how good a track is."""
+
+import functools
+
+import numpy as np
+
+from data_process.landmarks import FaceLandmarker
+from data_process.video import read_frames
+from deep_3drecon.face_model import load_face_model
+from deep_3drecon.fit import fit_clip, reproject, reprojection_error
+from deep_3drecon.landmarks import interocular, lip_opening
+from deep_3drecon.track import FPS, FaceTrack
+
+
+def track_video(path, face_model="open", partial=False) -> FaceTrack:
+    """Follow the largest face of a video of any rate, resampled to 25 fps.
+
+    partial: take what a damaged file yields before its damage. Raises VideoError for a file that is no video, NoFaceError
+    for one without a face.
+    """
+    return track_landmarks(landmarker().track(read_frames(path, fps=FPS, partial=partial)), face_model)
+
+
+def track_landmarks(track, face_model="open") -> FaceTrack:
+    """LandmarkTrack at 25 fps -> FaceTrack."""
+    model = load_face_model(face_model)
+    return fit_clip(track.points[..., :2], track.scores, track.valid, track.frame_size, FPS, model)
+
+
+def track_quality(track):
+    """How well the fitted face explains the landmarks of a FaceTrack -> dict of floats.
+
+    tracked: share of frames with a face. reprojection: mean over those of the 68-landmark error, in percent of the distance
+    of the iris centres. lip_correlation: Pearson, over time, of the lip opening of the fitted face with that of the landmarks;
+    NaN for lips that never move.
+    """
+    model = load_face_model(track.face_model)
+    seen = track.select(track.valid)
+    fitted, found = (lip_opening(p) / interocular(p) for p in (reproject(seen, model), seen.landmarks))
+    moves = min(fitted.std(), found.std()) > 1e-6
+    return {
+        "tracked": float(track.valid.mean()),
+        "reprojection": float(100 * np.nanmean(reprojection_error(seen, model))),
+        "lip_correlation": float(np.corrcoef(fitted, found)[0, 1]) if moves else float("nan"),
+    }
+
+
+@functools.cache
+def landmarker():
+    """The landmarker of this process: its networks are loaded once."""
+    return FaceLandmarker()

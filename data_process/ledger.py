@@ -1,0 +1,74 @@
+"""The ledger of `clips`: one line of JSON for each video, and its summary for people."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+from deep_3drecon.track import FPS
+
+
+class LedgerError(ValueError):
+    """A ledger that cannot be read."""
+
+
+def read_ledger(output):
+    """<output>/report.jsonl -> {name: its last entry}. A last line cut off by a crash is dropped."""
+    path = Path(output, "report.jsonl")
+    if not path.is_file():
+        return {}
+    lines, ledger = path.read_text().splitlines(), {}
+    for number, line in enumerate(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            if number < len(lines) - 1:
+                raise LedgerError(f"{path}: line {number + 1} is not JSON ({error}): remove that line") from error
+            write_aside(path, "".join(x + "\n" for x in lines[:-1]))
+            break
+        ledger[entry["name"]] = entry
+    return ledger
+
+
+def summary(entries):
+    """Ledger entries {name: entry} -> text for people."""
+    states = Counter(entry["status"] for entry in entries.values())
+    clips = [clip for entry in entries.values() for clip in entry["clips"]]
+    seconds = sum(clip["n_frames"] for clip in clips) / FPS
+    lines = [
+        f"{len(entries)} videos: "
+        + ", ".join(f"{states[name]} {name}" for name in ("accepted", "repaired", "rejected")),
+        f"{len(clips)} clips, {seconds / 60:.1f} min",
+    ]
+    if clips:
+        widths = sorted(clip["face_px"] for clip in clips)
+        lines.append(
+            f"face width {widths[0]:.0f} to {widths[-1]:.0f} px; "
+            f"face found in {min(clip['tracked'] for clip in clips):.1%} of the frames or more"
+        )
+    for status, title in (("rejected", "Rejected"), ("repaired", "Repaired")):
+        chosen = {name: entry for name, entry in sorted(entries.items()) if entry["status"] == status}
+        if chosen:
+            lines += ["", title]
+        for name, entry in chosen.items():
+            lines.append(f"  {name}: {entry['reason'] or '; '.join(entry['notes'])}")
+    left_out = [(n, s) for n, e in sorted(entries.items()) if e["clips"] for s in e["segments"] if s["reason"]]
+    if left_out:
+        lines += ["", "Stretches left out of accepted videos"]
+        lines += [f"  {name} {s['start'] / FPS:.2f}-{s['stop'] / FPS:.2f} s: {s['reason']}" for name, s in left_out]
+    return "\n".join(lines) + "\n"
+
+
+def rewrite(output, ledger):
+    """Write the ledger anew, one line a video in order of names, and the summary of all of it."""
+    write_aside(
+        Path(output, "report.jsonl"),
+        "".join(json.dumps(e, ensure_ascii=False) + "\n" for _, e in sorted(ledger.items())),
+    )
+    write_aside(Path(output, "report.txt"), summary(ledger))
+
+
+def write_aside(path, text):
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)

@@ -1,0 +1,133 @@
+"""Names and bytes of the LMDB store, and the names of a batch: the one place both are written down.
+
+A store is one LMDB folder with named databases `<split>_<record>`, laid out as the TED-HD store of style_avatar (MM
+2021):
+
+    env = lmdb.open("data/grid.lmdb", max_dbs=64)
+    test_video = env.open_db(b"test_video")
+    with env.begin() as txn:
+        mp4 = txn.get(b"0", db=test_video)
+
+Keys are ASCII decimal clip indices 0 .. n-1, shared by all databases of a split. Values are whole mp4 or wav files, or
+npy or npz files; nothing is pickled. Beside them: `meta` (key `meta`, JSON) and `journal` (key = clip name, JSON: where
+the clip went, or why it was left out).
+"""
+
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from deep_3drecon.track import FaceTrack
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "val", "test")
+
+# record -> what the value is. T frames at 25 fps, A = 2T rows at 50 Hz, D numbers of a face vector.
+RECORDS = {
+    "video": "mp4, H.264, 25 fps (the clip's sound is in it as well)",
+    "audio": "wav, 16 kHz mono PCM16, 640 samples a frame",
+    "lm5": "npy (T, 5, 2) float32, pixels of the video: eyes, nose tip, mouth corners, viewer's left first",
+    "lm68": "npy (T, 68, 2) float32, pixels of the video",
+    "coeff": "npy (T, D) float32, face vector (id, exp, tex, angle, gamma, trans)",
+    "track": "npz, deep_3drecon.track.FaceTrack",
+    "phonemes": "npy (A, 40) float32, posteriors of 39 phones and blank",
+    "mel": "npy (A, 40) float32, log-mel",
+    "energy": "npy (A, 1) float32, RMS",
+    "frames": "JPEG of the face crop, one a frame, key `<clip>-<frame>` with six digits for the frame; optional",
+}
+FEATURES = ("phonemes", "mel", "energy")
+META_DB, JOURNAL_DB, META_KEY = "meta", "journal", b"meta"
+MAX_DBS = 64
+
+ROWS_PER_FRAME = 2  # features come at 50 Hz and motion at 25 fps: frame t meets rows 2t and 2t + 1
+SAMPLES_PER_FRAME = 640  # 16 kHz / 25 fps
+
+# The style vector of a batch: these statistics of the whole clip, in this order.
+STYLE_PARTS = ("std_exp", "std_exp_change", "std_pose_change", "std_pose", "mean_exp")
+
+# key of a batch -> shape and meaning. T frames of the window, C frames of context on either side, A = 2 (T + 2C) rows.
+BATCH = {
+    "phonemes": "(B, A, 40) float32",
+    "mel": "(B, A, 40) float32",
+    "energy": "(B, A, 1) float32",
+    "exp": "(B, T, E) float32, expression coefficients",
+    "angle": "(B, T, 3) float32, Euler angle in radians",
+    "trans": "(B, T, 3) float32, translation in dm",
+    "id": "(B, I) float32, identity of the clip",
+    "style": "(B, S) float32, raw statistics of the whole clip in the order of STYLE_PARTS",
+    "valid": "(B, T) bool, the frame exists and its face was found",
+    "speaker": "(B,) int64, index into the store's speakers",
+    "clip": "(B,) int64, index of the clip in its split",
+}
+
+
+class StoreError(ValueError):
+    """A store that cannot be read, written or continued as asked."""
+
+
+def database(split, record):
+    """Name of a database as LMDB wants it: ("test", "video") -> b"test_video"."""
+    if split not in SPLITS or record not in RECORDS:
+        raise StoreError(f"no database {split}_{record}: splits are {SPLITS}, records {tuple(RECORDS)}")
+    return f"{split}_{record}".encode()
+
+
+def clip_key(index):
+    """Key of a clip: 7 -> b"7"."""
+    return str(int(index)).encode()
+
+
+def frame_key(index, frame):
+    """Key of one JPEG in `<split>_frames`: (7, 12) -> b"7-000012"."""
+    return f"{int(index)}-{int(frame):06d}".encode()
+
+
+def pack_array(array):
+    """Array -> bytes of a npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def unpack_array(data):
+    """Bytes of a npy file -> array. Pickled content is refused."""
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except ValueError as error:
+        raise StoreError(f"{len(data)} bytes came that are not a npy file ({error})") from error
+
+
+def pack_track(track):
+    """FaceTrack -> bytes of its npz file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "track.npz")
+        track.save(path)
+        return path.read_bytes()
+
+
+def unpack_track(data):
+    """Bytes of a track's npz file -> FaceTrack."""
+    return FaceTrack.load(io.BytesIO(data))
+
+
+def pack_json(value):
+    """JSON with sorted keys, so that equal values are equal bytes."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+
+
+def unpack_json(data):
+    """Inverse of `pack_json`."""
+    return json.loads(bytes(data))
+
+
+def style_vector(statistics):
+    """{part: (n,)} of `deep_3drecon.track.style_statistics` -> (S,) float32 in the order of STYLE_PARTS."""
+    return np.concatenate([np.asarray(statistics[name], np.float32).ravel() for name in STYLE_PARTS])
+
+
+def style_sizes(statistics):
+    """{part: count} in the order of STYLE_PARTS."""
+    return {name: int(np.size(statistics[name])) for name in STYLE_PARTS}
