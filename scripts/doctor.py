@@ -26,7 +26,6 @@ OPTIONAL_PACKAGES = {
     "pytest": ("runs the tests", "bash scripts/test.sh installs it"),
     "ruff": ("checks the style of the code", "bash scripts/test.sh installs it"),
     "scikit-image": ("independent picture metrics in tests", "bash scripts/test.sh installs it"),
-    "transformers": ("wav2vec 2.0, HuBERT and text encoders", "see requirements-gpu.txt"),
     "face-alignment": ("a second landmark detector", "see requirements-gpu.txt: it needs --no-deps"),
     "torchaudio": ("only beside a CUDA build of torch", "see requirements-gpu.txt"),
     "nvdiffrast": ("rasterizer on CUDA", "see requirements-gpu.txt: it is built from source"),
