@@ -1,4 +1,4 @@
-"""style_avatar: "Imitating Arbitrary Talking Style for Realistic Audio-Driven Talking Face Synthesis" (Wu et al., 2021).
+"""style_avatar: Wu et al., "Imitating Arbitrary Talking Style for Realistic Audio-Driven Talking Face Synthesis".
 
 Audio features and a style code measured on any clip -> expression coefficients and head pose, 25 frames a second. The
 network is one-dimensional residual convolution over time; the style code joins half way. Two presets:
