@@ -8,5 +8,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 source scripts/setup.sh requirements.txt requirements-dev.txt
-"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff check --output-format concise .
 "$PYTHON" -m pytest -q "$@"
