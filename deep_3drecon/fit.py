@@ -23,11 +23,11 @@ NOISE_PX = 1.0  # of one landmark in the canonical crop
 N_INDEPENDENT = 60.0  # what 478 correlated points of one frame are worth; scales the data against the priors
 IDENTITY_EVIDENCE = 6.0  # what a whole clip is worth in frames when identity is weighed against the mean head
 POSE_CUTOFF_HZ = 4.5
-EXPRESSION_CUTOFF_HZ = 9.0
+EXPRESSION_CUTOFF_HZ = 10.0
 # trust in the score and in the shape: standard deviation of an expression about its score
-EXPRESSION_SPREAD = 0.22
+EXPRESSION_SPREAD = 0.3
 WEAK_SPREAD = 0.08
-WEAK = ("cheekPuff", "jawForward", "jawLeft", "jawRight", "noseSneerLeft", "noseSneerRight", "mouthClose", "tongueOut",
+WEAK = ("cheekPuff", "jawForward", "jawLeft", "jawRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
         "mouthShrugLower", "mouthShrugUpper", "mouthDimpleLeft", "mouthDimpleRight")  # fmt: skip
 
 
