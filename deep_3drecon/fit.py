@@ -54,11 +54,15 @@ def linear_landmarks(model):
     """`Linear` of a face model."""
     ids, weights = torch.as_tensor(model.landmark_ids), model.landmark_weights.double()
     mean = (model.mean.double()[ids] * weights[..., None]).sum(1)
-    id_basis, exp_basis = ((b.double()[ids] * weights[..., None, None]).sum(1) for b in (model.id_basis, model.exp_basis))
+    id_basis, exp_basis = (
+        (b.double()[ids] * weights[..., None, None]).sum(1) for b in (model.id_basis, model.exp_basis)
+    )
     for region, turn in model.gaze.items():
         rows = torch.tensor([k for k in range(468, 478) if model.landmark_ids[k, 0] in model.regions[region]])
         offset = mean[rows] - model.mean.double()[torch.as_tensor(model.regions[region])].mean(0)
-        exp_basis[rows] += torch.cross(turn.double().T[None].expand(len(rows), -1, -1), offset[..., None].expand(-1, -1, turn.shape[0]), dim=1)
+        exp_basis[rows] += torch.cross(
+            turn.double().T[None].expand(len(rows), -1, -1), offset[..., None].expand(-1, -1, turn.shape[0]), dim=1
+        )
     weight = torch.ones(len(mean), dtype=torch.float64)
     weight[landmarks.FACE_OVAL] = 0.4  # slides along the cheek when the head turns
     weight[landmarks.LIPS] = 3.0
@@ -78,11 +82,17 @@ def _residual(linear, id, exp, angle, trans, observed, mask):
     zero = torch.zeros_like(scale)
     depth = scale / (camera.CAMERA_Z_DM - posed[..., 2])
     by_place = torch.stack(
-        [torch.stack([scale, zero, posed[..., 0] * depth], -1), torch.stack([zero, -scale, -posed[..., 1] * depth], -1)], -2
+        [
+            torch.stack([scale, zero, posed[..., 0] * depth], -1),
+            torch.stack([zero, -scale, -posed[..., 1] * depth], -1),
+        ],
+        -2,
     )
     by_place = by_place * w[..., None]
     step = 1e-6
-    turns = torch.stack([(camera.rotation_matrix(angle + step * e) - rotation) / step for e in torch.eye(3).double()], 1)
+    turns = torch.stack(
+        [(camera.rotation_matrix(angle + step * e) - rotation) / step for e in torch.eye(3).double()], 1
+    )
     by_angle = torch.einsum("tlij,tkjc,tlc->tlik", by_place, turns, points)
     by_pose = torch.cat([by_angle, by_place], -1).flatten(1, 2)
     return residual.flatten(1), by_place @ rotation[:, None], by_pose
@@ -122,12 +132,17 @@ def fit_identity(linear, state, observed, mask, prior):
     n_exp = linear.exp.shape[-1]
     share = IDENTITY_EVIDENCE / len(observed)
     for _ in range(IDENTITY_STEPS):
-        jacobian, matrix, right, residual, by_point = _frame_system(linear, id.expand(len(observed), -1), state, observed, mask, prior)
+        jacobian, matrix, right, residual, by_point = _frame_system(
+            linear, id.expand(len(observed), -1), state, observed, mask, prior
+        )
         by_id = torch.einsum("tlic,lck->tlik", by_point, linear.id).flatten(1, 2)
         cross = jacobian.transpose(1, 2) @ by_id
         eliminated = torch.linalg.solve(matrix, torch.cat([cross, right[..., None]], -1))
         schur = (by_id.transpose(1, 2) @ by_id - cross.transpose(1, 2) @ eliminated[..., :-1]).sum(0) * share
-        rest = (-(by_id.transpose(1, 2) @ residual[..., None])[..., 0] - (cross.transpose(1, 2) @ eliminated[..., -1:])[..., 0]).sum(0) * share
+        rest = (
+            -(by_id.transpose(1, 2) @ residual[..., None])[..., 0]
+            - (cross.transpose(1, 2) @ eliminated[..., -1:])[..., 0]
+        ).sum(0) * share
         step = torch.linalg.solve(schur + torch.eye(len(id)).double(), rest - id)
         id = id + step
         state = _update(state, eliminated[..., -1] - (eliminated[..., :-1] @ step), n_exp)
@@ -142,7 +157,9 @@ def solve_frames(linear, id, state, observed, mask, prior, steps, pose_fixed=Fal
         here = tuple(x[part] for x in state)
         local = prior | {"mean": prior["mean"][part]}
         for _ in range(steps):
-            _, matrix, right, _, _ = _frame_system(linear, id.expand(len(here[0]), -1), here, observed[part], mask[part], local, pose_fixed)
+            _, matrix, right, _, _ = _frame_system(
+                linear, id.expand(len(here[0]), -1), here, observed[part], mask[part], local, pose_fixed
+            )
             here = _update(here, torch.linalg.solve(matrix, right), linear.exp.shape[-1])
         done.append(here)
     return tuple(torch.cat(x) for x in zip(*done, strict=True))
@@ -161,7 +178,12 @@ def initial_pose(linear, exp, observed):
     rotation = torch.cat([two, torch.cross(two[:, 0], two[:, 1], dim=-1)[:, None]], 1)
     depth = camera.FOCAL_PX / scale
     place = torch.stack(
-        [(middle[:, 0, 0] - camera.CENTRE_PX) / scale, (camera.CROP_SIZE - 1 - camera.CENTRE_PX - middle[:, 0, 1]) / scale, camera.CAMERA_Z_DM - depth], -1
+        [
+            (middle[:, 0, 0] - camera.CENTRE_PX) / scale,
+            (camera.CROP_SIZE - 1 - camera.CENTRE_PX - middle[:, 0, 1]) / scale,
+            camera.CAMERA_Z_DM - depth,
+        ],
+        -1,
     )
     return camera.euler_angles(rotation), place - (rotation @ centre[:, 0, :, None])[..., 0]
 
@@ -205,9 +227,17 @@ def fit_clip(points, scores, valid, frame_size, fps, model, identity=None):
     exp = prior["mean"].clamp(0, 1)
     state = (exp, *initial_pose(linear, exp, observed))
     if identity is None:
-        chosen = np.flatnonzero(valid)[np.linspace(0, valid.sum() - 1, min(N_IDENTITY_FRAMES, valid.sum())).round().astype(int)]
+        chosen = np.flatnonzero(valid)[
+            np.linspace(0, valid.sum() - 1, min(N_IDENTITY_FRAMES, valid.sum())).round().astype(int)
+        ]
         chosen = torch.as_tensor(np.unique(chosen))
-        id, some = fit_identity(linear, tuple(x[chosen] for x in state), observed[chosen], mask[chosen], prior | {"mean": prior["mean"][chosen]})
+        id, some = fit_identity(
+            linear,
+            tuple(x[chosen] for x in state),
+            observed[chosen],
+            mask[chosen],
+            prior | {"mean": prior["mean"][chosen]},
+        )
     else:
         id = torch.as_tensor(identity, dtype=torch.float64)
     exp, angle, trans = solve_frames(linear, id, state, observed, mask, prior, FRAME_STEPS)

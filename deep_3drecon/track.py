@@ -70,7 +70,13 @@ class FaceTrack:
     def select(self, frames):
         """The same track at some frames only: a slice, or an index or bool array over T."""
         arrays = {name: getattr(self, name)[frames] for name in ARRAYS}
-        return FaceTrack(**arrays, fps=self.fps, frame_size=self.frame_size, face_model=self.face_model, face_model_hash=self.face_model_hash)
+        return FaceTrack(
+            **arrays,
+            fps=self.fps,
+            frame_size=self.frame_size,
+            face_model=self.face_model,
+            face_model_hash=self.face_model_hash,
+        )
 
     def save(self, path):
         """Write one npz, aside first and then renamed."""
@@ -92,7 +98,9 @@ class FaceTrack:
             with np.load(path, allow_pickle=False) as npz:
                 values = {f.name: npz[f.name] for f in fields(cls)}
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise TrackError(f"{path}: not a face track ({error}): make one with python -m deep_3drecon.reconstruct") from error
+            raise TrackError(
+                f"{path}: not a face track ({error}): make one with python -m deep_3drecon.reconstruct"
+            ) from error
         values["fps"] = float(values["fps"])
         values["frame_size"] = tuple(int(v) for v in values["frame_size"])
         for name in ("face_model", "face_model_hash"):
@@ -125,7 +133,9 @@ def statistics(exp, pose):
     """
     exp, pose = np.asarray(exp, np.float64), np.asarray(pose, np.float64)
     if len(exp) < 3:
-        raise TrackError(f"{len(exp)} frames came, a style needs at least 3 (and says little under 125): use a longer clip")
+        raise TrackError(
+            f"{len(exp)} frames came, a style needs at least 3 (and says little under 125): use a longer clip"
+        )
     return {
         "std_exp": exp.std(0),
         "std_exp_change": np.diff(exp, axis=0).std(0),

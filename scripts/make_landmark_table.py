@@ -70,7 +70,9 @@ def render(rng, head, paint):
     """One random person, expression, pose and light: picture (SIZE, SIZE, 3) uint8 and rast (SIZE, SIZE, 4), top row first."""
     exp = np.zeros(len(EXPRESSIONS), np.float32)
     exp[EXPRESSIONS.index("jawOpen")] = rng.uniform(0.12, 0.4)
-    for name in rng.choice(["mouthSmileLeft", "mouthSmileRight", "mouthPucker", "browInnerUp", "mouthFunnel"], 2, replace=False):
+    for name in rng.choice(
+        ["mouthSmileLeft", "mouthSmileRight", "mouthPucker", "browInnerUp", "mouthFunnel"], 2, replace=False
+    ):
         exp[EXPRESSIONS.index(name)] = rng.uniform(0, 0.35)
     person = rng.normal(0, 0.8, head["id_basis"].shape[-1]).astype(np.float32)
     vertices = torch.from_numpy(head["mean"] + head["id_basis"] @ person + head["exp_basis"] @ exp)

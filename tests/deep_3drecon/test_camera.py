@@ -38,7 +38,9 @@ def test_clip_positions_agree_with_projection_at_any_size():
     ndc = clip[..., :3] / clip[..., 3:]
     assert (ndc.abs() < 1).all()
     for size in (224, 256, 512):
-        pixel = camera.apply_affine(camera.project(points), camera.scale_crop(torch.eye(2, 3, dtype=torch.float64), size))
+        pixel = camera.apply_affine(
+            camera.project(points), camera.scale_crop(torch.eye(2, 3, dtype=torch.float64), size)
+        )
         column = (ndc[:, 0] + 1) / 2 * size - 0.5
         row = size - 1 - ((ndc[:, 1] + 1) / 2 * size - 0.5)
         assert torch.allclose(torch.stack([column, row], -1), pixel, atol=1e-9)

@@ -76,7 +76,9 @@ def test_landmarks_lie_where_their_names_say(head):
     lips = torch.from_numpy(head.regions["lips"])
     assert torch.cdist(points[LIPS], head.vertices(*REST)[lips]).min(1)[0].max() < 0.06
     sixty_eight = head.landmarks(head.vertices(*REST), 68)
-    assert torch.allclose(sixty_eight[36:42].mean(0) * torch.tensor([-1.0, 1, 1]), sixty_eight[42:48].mean(0), atol=0.01)
+    assert torch.allclose(
+        sixty_eight[36:42].mean(0) * torch.tensor([-1.0, 1, 1]), sixty_eight[42:48].mean(0), atol=0.01
+    )
 
 
 def test_vertices_of_a_batch_equal_single_ones(head):
