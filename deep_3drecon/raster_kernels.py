@@ -1,8 +1,12 @@
-"""The numba loops behind `rasterizer`: conventions and meaning of the arguments are written there.
+"""The numba loops behind `rasterizer`: conventions and the meaning of the arguments are written there.
 
-Drawing has two passes. The first finds the nearest triangle of every pixel from snapped integer edge functions, touching only
-the pixels in each triangle's box. The second computes weights or attributes once for each visible pixel from the unsnapped
-clip-space positions. All arrays are C-contiguous and checked by the caller.
+Drawing has two passes. The first finds the nearest triangle of every pixel by integer edge functions of snapped
+vertices and touches only the pixels in each triangle's box. It has no branch in the innermost place: depth and triangle
+id share one 64-bit key, so that "inside and nearer" is one choice. The second pass computes weights or attributes once
+for each visible pixel, from the clip-space positions as they came.
+
+Indices are cast to unsigned where that is known to hold: numba otherwise adds Python's wrap-around to every access.
+All arrays are C-contiguous and checked by the caller.
 """
 
 import numba
@@ -10,215 +14,248 @@ import numpy as np
 
 SUBPIXEL_BITS = 8
 SUBPIXEL = 1 << SUBPIXEL_BITS
-REACH = float(1 << 21)  # pixels; products of two snapped differences stay below 2**63
-W_MIN = 1e-6
+REACH = np.float32(1 << 29)  # 1/256 pixels, so 2**21 pixels: products of two differences stay below 2**62
+W_MIN = np.float32(1e-6)
 OUTSIDE = -(1 << 31)  # screen x of a vertex whose triangles are left out
+
+# A key is z/w in units of 2**-38, shifted up by 24 bits, plus id + 1. Keys step from pixel to pixel in integers: one
+# may overflow outside of its triangle and comes back exact inside, because integers wrap.
+ID_BITS = 24
+ID_MASK = (1 << ID_BITS) - 1
+SCREEN_Z = np.float32(1 << 30)  # z/w of vertices is kept in units of 2**-30
+KEY_Z_BITS = 8  # from the unit of vertices to that of keys
+EMPTY = (1 << 62) + (1 << 61)  # behind every z/w <= 1; its id is 0
+STEEPEST = float(1 << 60)  # a needle's slope is held to what int64 takes
 
 # No "nnan" or "ninf": comparisons must stay false for NaN, that is how bad vertices are found.
 _jit = numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
 
 
 @_jit
-def _to_screen(clip, height, width, screen, depth):
-    """Snapped screen position (V, 2) int32 in 1/256 pixel, the first pixel's centre at 0, and z/w (V,)."""
+def _to_screen(clip, height, width, screen):
+    """clip (V, 4) -> screen (V, 4) int32: x, y in 1/256 pixel from the first pixel's centre, z/w in 2**-30, unused."""
+    x_scale, y_scale = np.float32(0.5 * width * SUBPIXEL), np.float32(0.5 * height * SUBPIXEL)
+    x_shift = np.float32((0.5 * width - 0.5) * SUBPIXEL + 0.5)  # the last half rounds to nearest
+    y_shift = np.float32((0.5 * height - 0.5) * SUBPIXEL + 0.5)
     for i in range(clip.shape[0]):
-        w = clip[i, 3]
-        screen[i, 0] = OUTSIDE
-        if w > W_MIN and clip[i, 2] >= -w:
-            x = (clip[i, 0] / w + 1.0) * (0.5 * width) - 0.5
-            y = (clip[i, 1] / w + 1.0) * (0.5 * height) - 0.5
-            if abs(x) < REACH and abs(y) < REACH:
-                screen[i, 0] = np.int32(np.floor(x * SUBPIXEL + 0.5))
-                screen[i, 1] = np.int32(np.floor(y * SUBPIXEL + 0.5))
-                depth[i] = clip[i, 2] / w
+        z, w = clip[i, 2], clip[i, 3]
+        inverse = np.float32(1.0) / w
+        x = clip[i, 0] * inverse * x_scale + x_shift
+        y = clip[i, 1] * inverse * y_scale + y_shift
+        good = (w > W_MIN) & (w < np.inf) & (abs(z) <= w) & (abs(x) < REACH) & (abs(y) < REACH)
+        screen[i, 0] = np.int32(np.floor(x)) if good else OUTSIDE
+        screen[i, 1] = np.int32(np.floor(y)) if good else 0
+        screen[i, 2] = np.int32(z * inverse * SCREEN_Z) if good else 0
 
 
 @_jit
 def _edge(ax, ay, bx, by, x, y):
-    """Twice the area of (a, b, pixel centre), less one where the edge does not own its points: drawn where >= 0.
+    """Twice the area of (a, b, pixel centre), less one where the edge does not own its points: inside is >= 0.
 
-    Of two triangles that share the edge one sees it from a to b and one from b to a, and only one direction owns.
-    The value is floored to whole pixels: steps between pixel centres are whole, so its sign is still exact.
+    Of two triangles that share an edge, one walks it from a to b and the other from b to a, and one direction owns.
+    The value is floored to whole pixels: pixel centres are whole steps apart, so its sign stays exact.
     """
     dx, dy = bx - ax, by - ay
-    owned = dy < 0 or (dy == 0 and dx > 0)
-    value = dx * (SUBPIXEL * y - ay) - dy * (SUBPIXEL * x - ax)
-    return (value if owned else value - 1) >> SUBPIXEL_BITS
+    owned = (dy < 0) | ((dy == 0) & (dx > 0))
+    return (dx * (SUBPIXEL * y - ay) - dy * (SUBPIXEL * x - ax) + np.int64(owned) - 1) >> SUBPIXEL_BITS
 
 
 @_jit
-def _visible(clip, tri, cull, z_buffer, ids):
-    """Nearest triangle of each pixel: ids (H, W) int32 = id + 1 or 0, by way of z_buffer (H, W) float32."""
-    height, width = ids.shape
-    screen = np.empty((clip.shape[0], 2), np.int32)
-    depth = np.empty(clip.shape[0], np.float32)
-    _to_screen(clip, height, width, screen, depth)
-    z_buffer[:] = 1.0
-    ids[:] = 0
+def _put(keys, i, edge_a, edge_b, edge_c, key):
+    old = keys[i]
+    keys[i] = key if ((edge_a | edge_b | edge_c) >= 0) & (key < old) else old
+
+
+@_jit
+def _held(value):
+    return np.int64(min(max(value, -STEEPEST), STEEPEST))
+
+
+@_jit
+def _visible(clip, tri, cull, grid):
+    """Key of the nearest triangle at each pixel: grid (H + 1, W + 1) int64; its last row and column are scratch."""
+    height, width, stride = grid.shape[0] - 1, grid.shape[1] - 1, grid.shape[1]
+    screen = np.empty((clip.shape[0], 4), np.int32)
+    _to_screen(clip, height, width, screen)
+    grid[:] = EMPTY
+    keys = grid.reshape(-1)
     for f in range(tri.shape[0]):
-        a, b, c = tri[f, 0], tri[f, 1], tri[f, 2]
+        a, b, c = np.uint32(tri[f, 0]), np.uint32(tri[f, 1]), np.uint32(tri[f, 2])
         ax, bx, cx = np.int64(screen[a, 0]), np.int64(screen[b, 0]), np.int64(screen[c, 0])
-        if min(ax, bx, cx) == OUTSIDE:
-            continue
         ay, by, cy = np.int64(screen[a, 1]), np.int64(screen[b, 1]), np.int64(screen[c, 1])
-        left = max((min(ax, bx, cx) + SUBPIXEL - 1) >> SUBPIXEL_BITS, 0)
+        low = min(ax, bx, cx)
+        left = max((low + SUBPIXEL - 1) >> SUBPIXEL_BITS, 0)
         right = min(max(ax, bx, cx) >> SUBPIXEL_BITS, width - 1)
         bottom = max((min(ay, by, cy) + SUBPIXEL - 1) >> SUBPIXEL_BITS, 0)
         top = min(max(ay, by, cy) >> SUBPIXEL_BITS, height - 1)
-        if left > right or bottom > top:
-            continue
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area == 0 or (cull > 0 and area < 0) or (cull < 0 and area > 0):
+        if (left > right) | (bottom > top) | (area == 0) | (low == OUTSIDE):
             continue
-        az, bz, cz = np.float64(depth[a]), np.float64(depth[b]), np.float64(depth[c])
-        scale = SUBPIXEL / np.float64(area)
-        z_dx = ((bz - az) * (cy - ay) - (cz - az) * (by - ay)) * scale
-        z_dy = ((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) * scale
+        if (cull > 0 and area < 0) or (cull < 0 and area > 0):
+            continue
+        az, bz, cz = np.int64(screen[a, 2]), np.int64(screen[b, 2]), np.int64(screen[c, 2])
+        slope = np.float64(SUBPIXEL << KEY_Z_BITS) / np.float64(area)
+        z_right = np.float64((bz - az) * (cy - ay) - (cz - az) * (by - ay)) * slope
+        z_up = np.float64((cz - az) * (bx - ax) - (bz - az) * (cx - ax)) * slope
+        z = (z_right * (left * SUBPIXEL - ax) + z_up * (bottom * SUBPIXEL - ay)) * (1.0 / SUBPIXEL)
+        key_row = (((az << KEY_Z_BITS) + _held(z)) << ID_BITS) + (f + 1)
+        key_right, key_up = _held(z_right) << ID_BITS, _held(z_up) << ID_BITS
         if area < 0:
             bx, by, cx, cy = cx, cy, bx, by
-        z_row = np.float32(az + z_dx * (left - ax / SUBPIXEL) + z_dy * (bottom - ay / SUBPIXEL))
-        z_dx, z_dy = np.float32(z_dx), np.float32(z_dy)
         row_a = _edge(ax, ay, bx, by, left, bottom)
         row_b = _edge(bx, by, cx, cy, left, bottom)
         row_c = _edge(cx, cy, ax, ay, left, bottom)
-        for y in range(bottom, top + 1):
-            ea, eb, ec, z = row_a, row_b, row_c, z_row
-            for x in range(left, right + 1):
-                if (ea | eb | ec) >= 0 and z < z_buffer[y, x]:
-                    z_buffer[y, x] = z
-                    ids[y, x] = f + 1
-                ea += ay - by
-                eb += by - cy
-                ec += cy - ay
-                z += z_dx
-            row_a += bx - ax
-            row_b += cx - bx
-            row_c += ax - cx
-            z_row += z_dy
+        right_a, right_b, right_c = ay - by, by - cy, cy - ay
+        up_a, up_b, up_c = bx - ax, cx - bx, ax - cx
+        start = bottom * stride + left
+        if (right - left <= 1) & (top - bottom <= 1):
+            # Most triangles of a dense mesh: four pixels at once, no loops whose ends the processor cannot guess.
+            # A pixel beyond the box is outside of the triangle or in the scratch row or column.
+            here, above = np.uint64(start), np.uint64(start + stride)
+            one = np.uint64(1)
+            _put(keys, here, row_a, row_b, row_c, key_row)
+            _put(keys, here + one, row_a + right_a, row_b + right_b, row_c + right_c, key_row + key_right)
+            row_a, row_b, row_c, key_row = row_a + up_a, row_b + up_b, row_c + up_c, key_row + key_up
+            _put(keys, above, row_a, row_b, row_c, key_row)
+            _put(keys, above + one, row_a + right_a, row_b + right_b, row_c + right_c, key_row + key_right)
+            continue
+        for _ in range(bottom, top + 1):
+            edge_a, edge_b, edge_c, key = row_a, row_b, row_c, key_row
+            for i in range(np.uint64(start), np.uint64(start + right - left + 1)):
+                _put(keys, i, edge_a, edge_b, edge_c, key)
+                edge_a += right_a
+                edge_b += right_b
+                edge_c += right_c
+                key += key_right
+            row_a, row_b, row_c, key_row = row_a + up_a, row_b + up_b, row_c + up_c, key_row + key_up
+            start += stride
 
 
 @_jit
-def _weights(clip, a, b, c, px, py):
-    """Perspective-correct weights of vertices a and b at the point (px, py) of the screen, -1..1.
+def _weights(clip, a, b, c, x, y):
+    """Perspective-correct weights of vertices a and b at the point (x, y) of the screen, -1..1.
 
-    The ray through the point meets the triangle where three small volumes, one for each corner, balance; no division by w.
-    Snapped coverage may reach 1/512 pixel past the true edge: there the weights are held inside the triangle.
+    Each is the volume between the ray through the point and the other two vertices, over the sum of the three: no
+    division by w. Snapped coverage may reach 1/256 pixel past the true edge: there the weights are held inside the
+    triangle. A triangle seen exactly from its edge takes vertex c.
     """
-    ax, ay = np.float64(clip[a, 0]) - px * clip[a, 3], np.float64(clip[a, 1]) - py * clip[a, 3]
-    bx, by = np.float64(clip[b, 0]) - px * clip[b, 3], np.float64(clip[b, 1]) - py * clip[b, 3]
-    cx, cy = np.float64(clip[c, 0]) - px * clip[c, 3], np.float64(clip[c, 1]) - py * clip[c, 3]
-    wa = bx * cy - by * cx
-    wb = cx * ay - cy * ax
-    total = wa + wb + ax * by - ay * bx
-    if total == 0.0:
-        return np.float32(1.0 / 3.0), np.float32(1.0 / 3.0)
-    scale = 1.0 / total
-    u = min(max(wa * scale, 0.0), 1.0)
-    v = min(max(wb * scale, 0.0), 1.0)
-    if u + v > 1.0:
-        scale = 1.0 / (u + v)
-        u *= scale
-        v *= scale
-    return np.float32(u), np.float32(v)
+    zero, one = np.float32(0.0), np.float32(1.0)
+    aw, bw, cw = clip[a, 3], clip[b, 3], clip[c, 3]
+    ax, ay = clip[a, 0] - x * aw, clip[a, 1] - y * aw
+    bx, by = clip[b, 0] - x * bw, clip[b, 1] - y * bw
+    cx, cy = clip[c, 0] - x * cw, clip[c, 1] - y * cw
+    of_a = bx * cy - by * cx
+    of_b = cx * ay - cy * ax
+    total = of_a + of_b + (ax * by - ay * bx)
+    scale = one / total if total != zero else zero
+    u = min(max(of_a * scale, zero), one)
+    v = min(max(of_b * scale, zero), one)
+    over = u + v
+    if over > one:
+        u /= over
+        v /= over
+    return u, v
 
 
 @_jit
 def rasterize_frames(clip, tri, cull, rast):
     """clip (B, V, 4), tri (F, 3) -> rast (B, H, W, 4)."""
     _, height, width, _ = rast.shape
-    z_buffer = np.empty((height, width), np.float32)
-    ids = np.empty((height, width), np.int32)
+    grid = np.empty((height + 1, width + 1), np.int64)
     for n in range(rast.shape[0]):
-        _visible(clip[n], tri, cull, z_buffer, ids)
-        for y in range(height):
-            py = (2 * y + 1) / height - 1.0
-            for x in range(width):
-                f = ids[y, x] - 1
-                if f < 0:
-                    rast[n, y, x, :] = 0.0
-                    continue
-                a, b, c = tri[f, 0], tri[f, 1], tri[f, 2]
-                u, v = _weights(clip[n], a, b, c, (2 * x + 1) / width - 1.0, py)
-                t = np.float32(1.0) - u - v
-                w = u * clip[n, a, 3] + v * clip[n, b, 3] + t * clip[n, c, 3]
-                rast[n, y, x, 0] = u
-                rast[n, y, x, 1] = v
-                rast[n, y, x, 2] = (u * clip[n, a, 2] + v * clip[n, b, 2] + t * clip[n, c, 2]) / w
-                rast[n, y, x, 3] = f + 1
+        position, out = clip[n], rast[n]
+        _visible(position, tri, cull, grid)
+        for j in range(np.uint32(height)):
+            y = np.float32((2.0 * j + 1.0) / height - 1.0)
+            out[j] = 0.0
+            for i in range(np.uint32(width)):
+                if grid[j, i] != EMPTY:
+                    number = grid[j, i] & ID_MASK
+                    f = np.uint32(number - 1)
+                    a, b, c = np.uint32(tri[f, 0]), np.uint32(tri[f, 1]), np.uint32(tri[f, 2])
+                    u, v = _weights(position, a, b, c, np.float32((2.0 * i + 1.0) / width - 1.0), y)
+                    t = np.float32(1.0) - u - v
+                    w = u * position[a, 3] + v * position[b, 3] + t * position[c, 3]
+                    out[j, i, 0] = u
+                    out[j, i, 1] = v
+                    out[j, i, 2] = (u * position[a, 2] + v * position[b, 2] + t * position[c, 2]) / w
+                    out[j, i, 3] = np.float32(number)
 
 
 @_jit
 def attribute_frames(clip, tri, attr, cull, out, mask):
     """clip (B, V, 4), tri (F, 3), attr (B or 1, V, C) -> out (B, H, W, C), mask (B, H, W)."""
     _, height, width, channels = out.shape
-    z_buffer = np.empty((height, width), np.float32)
-    ids = np.empty((height, width), np.int32)
+    grid = np.empty((height + 1, width + 1), np.int64)
     for n in range(out.shape[0]):
-        _visible(clip[n], tri, cull, z_buffer, ids)
-        values = attr[n if attr.shape[0] > 1 else 0]
-        for y in range(height):
-            py = (2 * y + 1) / height - 1.0
-            for x in range(width):
-                f = ids[y, x] - 1
-                mask[n, y, x] = f >= 0
-                if f < 0:
-                    out[n, y, x, :] = 0.0
-                    continue
-                a, b, c = tri[f, 0], tri[f, 1], tri[f, 2]
-                u, v = _weights(clip[n], a, b, c, (2 * x + 1) / width - 1.0, py)
-                t = np.float32(1.0) - u - v
-                for k in range(channels):
-                    out[n, y, x, k] = u * values[a, k] + v * values[b, k] + t * values[c, k]
+        position, values = clip[n], attr[n if attr.shape[0] > 1 else 0]
+        _visible(position, tri, cull, grid)
+        for j in range(np.uint32(height)):
+            y = np.float32((2.0 * j + 1.0) / height - 1.0)
+            out[n, j] = 0.0
+            for i in range(np.uint32(width)):
+                drawn = grid[j, i] != EMPTY
+                mask[n, j, i] = drawn
+                if drawn:
+                    f = np.uint32((grid[j, i] & ID_MASK) - 1)
+                    a, b, c = np.uint32(tri[f, 0]), np.uint32(tri[f, 1]), np.uint32(tri[f, 2])
+                    u, v = _weights(position, a, b, c, np.float32((2.0 * i + 1.0) / width - 1.0), y)
+                    t = np.float32(1.0) - u - v
+                    for k in range(np.uint32(channels)):
+                        out[n, j, i, k] = u * values[a, k] + v * values[b, k] + t * values[c, k]
 
 
 @_jit
 def interpolate_frames(attr, rast, tri, out):
-    """attr (B or 1, V, C), rast (B, H, W, 4) -> out (B, H, W, C). Returns False if rast names a triangle that tri lacks."""
+    """attr (B or 1, V, C), rast (B, H, W, 4) -> out (B, H, W, C). False if rast names a triangle that tri lacks."""
     n_frames, height, width, channels = out.shape
     for n in range(n_frames):
         values = attr[n if attr.shape[0] > 1 else 0]
-        for y in range(height):
-            for x in range(width):
-                f = np.int64(rast[n, y, x, 3]) - 1
-                if f < 0:
-                    out[n, y, x, :] = 0.0
+        for j in range(np.uint32(height)):
+            for i in range(np.uint32(width)):
+                number = rast[n, j, i, 3]
+                if not number > 0:
+                    for k in range(np.uint32(channels)):
+                        out[n, j, i, k] = 0.0
                     continue
-                if f >= tri.shape[0]:
+                if number > tri.shape[0]:
                     return False
-                a, b, c = tri[f, 0], tri[f, 1], tri[f, 2]
-                u, v = rast[n, y, x, 0], rast[n, y, x, 1]
+                f = np.uint32(np.int64(number) - 1)
+                a, b, c = np.uint32(tri[f, 0]), np.uint32(tri[f, 1]), np.uint32(tri[f, 2])
+                u, v = rast[n, j, i, 0], rast[n, j, i, 1]
                 t = np.float32(1.0) - u - v
-                for k in range(channels):
-                    out[n, y, x, k] = u * values[a, k] + v * values[b, k] + t * values[c, k]
+                for k in range(np.uint32(channels)):
+                    out[n, j, i, k] = u * values[a, k] + v * values[b, k] + t * values[c, k]
     return True
 
 
 @_jit
-def _texel(position, n):
-    """The two rows (or columns) around a texture coordinate, clamped, and the share of the second."""
-    place = position * n - np.float32(0.5)
-    if not place > 0.0:
-        return 0, 0, np.float32(0.0)
-    if place >= n - 1:
-        return n - 1, n - 1, np.float32(0.0)
+def _texel(coordinate, n):
+    """The two rows (or columns) of texels around a coordinate, clamped to n of them, and the share of the second."""
+    last = np.float32(n - 1)
+    place = coordinate * np.float32(n) - np.float32(0.5)
+    place = place if place > 0 else np.float32(0.0)
+    place = min(place, last)
     first = np.int64(place)
-    return first, first + 1, np.float32(place - first)
+    return np.uint32(first), np.uint32(min(first + 1, n - 1)), place - np.float32(first)
 
 
 @_jit
 def texture_frames(tex, uv, mask, out):
-    """tex (B or 1, H, W, C), uv (B, h, w, 2), mask (B, h, w) or (0, 0, 0) for everywhere -> out (B, h, w, C)."""
+    """tex (B or 1, H, W, C), uv (B, h, w, 2), mask (B, h, w) or empty for everywhere -> out (B, h, w, C)."""
     n_frames, height, width, channels = out.shape
+    masked = mask.size > 0
     for n in range(n_frames):
         texels = tex[n if tex.shape[0] > 1 else 0]
-        for y in range(height):
-            for x in range(width):
-                if mask.shape[0] > 0 and not mask[n, y, x]:
-                    out[n, y, x, :] = 0.0
+        for j in range(np.uint32(height)):
+            for i in range(np.uint32(width)):
+                if masked and not mask[n, j, i]:
+                    for k in range(np.uint32(channels)):
+                        out[n, j, i, k] = 0.0
                     continue
-                left, right, across = _texel(uv[n, y, x, 0], texels.shape[1])
-                first, second, down = _texel(uv[n, y, x, 1], texels.shape[0])
-                for k in range(channels):
+                left, right, across = _texel(uv[n, j, i, 0], texels.shape[1])
+                first, second, down = _texel(uv[n, j, i, 1], texels.shape[0])
+                for k in range(np.uint32(channels)):
                     upper = texels[first, left, k] + across * (texels[first, right, k] - texels[first, left, k])
                     lower = texels[second, left, k] + across * (texels[second, right, k] - texels[second, left, k])
-                    out[n, y, x, k] = upper + down * (lower - upper)
+                    out[n, j, i, k] = upper + down * (lower - upper)

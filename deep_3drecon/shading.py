@@ -34,11 +34,13 @@ def sh_basis(normals):
 def sh_shade(albedo, normals, gamma):
     """Colour of matte points under light `gamma`, in the unit of the albedo and not clipped.
 
-    albedo, normals: (*L, *N, 3), RGB and unit normals of N points (vertices or pixels). gamma: (*L, 27), red's nine bands first;
-    for instance normals (B, V, 3) or (B, H, W, 3) with gamma (B, 27). Returns (*L, *N, 3).
+    albedo, normals: (*L, *N, 3), RGB and unit normals of N points (vertices or pixels). gamma: (*L, 27), red's nine
+    bands first; for instance normals (B, V, 3) or (B, H, W, 3) with gamma (B, 27). Returns (*L, *N, 3).
     """
     if gamma.shape[-1] != 27 or gamma.dim() > normals.dim():
-        raise ValueError(f"gamma {tuple(gamma.shape)}, normals {tuple(normals.shape)}: (*L, 27) and (*L, ..., 3) are needed")
+        raise ValueError(
+            f"gamma {tuple(gamma.shape)}, normals {tuple(normals.shape)}: (*L, 27) and (*L, ..., 3) are needed"
+        )
     light = gamma.unflatten(-1, (3, 9)) + gamma.new_tensor([AMBIENT] + [0.0] * 8)
     bands = sh_basis(normals)
     points = bands.flatten(gamma.dim() - 1, -2) if bands.dim() > gamma.dim() else bands.unsqueeze(-2)
@@ -46,25 +48,25 @@ def sh_shade(albedo, normals, gamma):
 
 
 def vertex_normals(vertices, triangles, weld=None):
-    """Unit vertex normals: the sum of the unit normals of the faces around each vertex, (v1 - v2) x (v2 - v3), normalised.
+    """Unit vertex normals: the unit normals (v1 - v2) x (v2 - v3) of the faces around each vertex, summed, normalised.
 
     Every face counts the same, however large. A face without area and a vertex without faces give 0.
     vertices: (..., V, 3) float32 tensor or array. triangles: (F, 3) vertex ids, counter-clockwise seen from outside.
-    weld: (V,) ids, optional: the first vertex at the same place. Vertices doubled along texture seams then share their faces
-    and get one normal. Returns (..., V, 3), of the kind that came in. A tensor with a gradient, or one on another
-    device than the CPU, takes a slower torch path with the same result.
+    weld: (V,) ids, optional: the first vertex at the same place. Vertices doubled along texture seams then share their
+    faces and get one normal. Returns (..., V, 3), of the kind that came in. A tensor with a gradient, or one on
+    another device than the CPU, takes a slower torch path with the same result.
     """
     n_vertices = vertices.shape[-2]
     faces = np.asarray(triangles)
     joined = np.arange(n_vertices) if weld is None else np.asarray(weld)
-    if joined.shape != (n_vertices,):
-        raise ValueError(f"weld has shape {joined.shape}, the mesh {n_vertices} vertices: one id a vertex is needed")
+    if joined.shape != (n_vertices,) or not np.array_equal(joined[joined], joined):
+        raise ValueError(f"weld {joined.shape}: the first vertex at the place of each of {n_vertices} is needed")
     if faces.size and (faces.min() < 0 or faces.max() >= n_vertices):
         raise ValueError(f"triangles name vertices {faces.min()}..{faces.max()}, there are {n_vertices}")
     is_tensor = torch.is_tensor(vertices)
-    if is_tensor and (vertices.requires_grad or vertices.is_cuda):
+    if is_tensor and (vertices.device.type != "cpu" or (vertices.requires_grad and torch.is_grad_enabled())):
         return _normals_torch(vertices, torch.as_tensor(faces), torch.as_tensor(joined))
-    points = np.require(vertices.numpy() if is_tensor else vertices, np.float32, ["C", "W"])
+    points = np.require(vertices.detach().numpy() if is_tensor else vertices, np.float32, ["C", "W"])
     faces, joined = np.require(faces, np.int32, ["C", "W"]), np.require(joined, np.int64, ["C", "W"])
     out = np.empty_like(points)
     _normals_frames(points.reshape(-1, n_vertices, 3), faces, joined, out.reshape(-1, n_vertices, 3))

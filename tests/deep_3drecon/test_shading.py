@@ -84,7 +84,9 @@ def test_channels_bands_and_batches_are_kept_apart():
 def test_normals_of_a_sphere_are_its_radii():
     vertices, triangles, weld = sphere()
     normals = vertex_normals(vertices, triangles, weld)
-    assert (normals * vertices).sum(-1).min() > 0.995
+    along = (normals * vertices).sum(-1)
+    assert along.min() > 0.97  # next to the poles, where the triangles around a vertex are least alike
+    assert along[np.abs(vertices[:, 1]) < 0.5].min() > 0.999
     np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
 
 
