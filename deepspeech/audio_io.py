@@ -11,10 +11,13 @@ import soxr
 from .timing import SAMPLE_RATE
 
 READ_SECONDS = 10  # a block of this length is decoded, mixed to mono and resampled at a time
-# A hole in the time stamps of a stream is filled with silence from this length on. Shorter ones are rounding of the container.
+# A hole in the time stamps of a stream is filled with silence from this length on. Shorter ones are the container's
+# rounding.
 HOLE_SECONDS = 0.1
 # Float samples beyond this cannot be sound in [-1, 1] with some overshoot: they are integers in a float array.
 LARGEST_SAMPLE = 16.0
+MOST_CHANNELS = 64  # an array with more is (channels, N) turned the wrong way
+LONGEST_HOLE_SECONDS = 600.0  # a larger step between two time stamps is damage, not silence
 
 
 class AudioError(ValueError):
@@ -24,14 +27,15 @@ class AudioError(ValueError):
 def load_audio(source, sample_rate: int | None = None, partial: bool = False) -> np.ndarray:
     """Sound of a file or an array -> (N,) float32, mono, 16 kHz, nominally in [-1, 1].
 
-    source: path of an audio or video file that libsndfile or FFmpeg reads, of any rate, channel count and sample format;
-        or an array (N,) or (N, channels), integers of any width or floats in [-1, 1], then with its sample_rate in Hz.
+    source: path of an audio or video file that libsndfile or FFmpeg reads, of any rate, channel count and sample
+        format; or an array (N,) or (N, channels), integers of any width or floats in [-1, 1], then with its sample_rate
+        in Hz.
     partial: give what a damaged file yields before its damage, instead of an error.
-    Channels are averaged with equal weights. Resampling is soxr HQ, block by block, so that besides the result only some seconds
-    of sound are held in memory.
+    Channels are averaged with equal weights. Resampling is soxr HQ, block by block: besides the result only some
+    seconds of sound are held in memory.
 
-    In a video file time 0 is the start of the picture: sound that starts later is preceded by silence, sound that starts earlier
-    loses its head. Without a picture time 0 is the start of the sound.
+    In a video file time 0 is the start of the picture: sound that starts later is preceded by silence, sound that
+    starts earlier loses its head. Without a picture time 0 is the start of the sound.
     """
     if isinstance(source, (str, Path)):
         if sample_rate is not None:
@@ -39,12 +43,7 @@ def load_audio(source, sample_rate: int | None = None, partial: bool = False) ->
         return _load_file(Path(source), partial)
     if sample_rate is None:
         raise AudioError("an array of samples came without sample_rate: say its rate in Hz")
-    samples = np.asarray(source)
-    if samples.ndim not in (1, 2):
-        raise AudioError(f"samples have shape {samples.shape}; (N,) or (N, channels) is needed")
-    channels = _to_float(samples).reshape(len(samples), -1)
-    blocks = (channels[i : i + READ_SECONDS * sample_rate] for i in range(0, len(channels), READ_SECONDS * sample_rate))
-    return _to_mono_16k(blocks, sample_rate, "the array")
+    return _load_array(np.asarray(source), int(sample_rate))
 
 
 def check_sound(wav, may_be_empty: bool = False) -> np.ndarray:
@@ -59,6 +58,17 @@ def check_sound(wav, may_be_empty: bool = False) -> np.ndarray:
     wav = wav.astype(np.float32, copy=False)
     _check(wav, 0, SAMPLE_RATE, "the sound")
     return wav
+
+
+def _load_array(samples, rate):
+    if rate <= 0:
+        raise AudioError(f"sample_rate={rate}; a positive rate in Hz is needed")
+    if samples.ndim not in (1, 2) or samples.ndim == 2 and samples.shape[1] > MOST_CHANNELS:
+        raise AudioError(f"samples have shape {samples.shape}; (N,) or (N, channels) is needed")
+    channels = samples[:, None] if samples.ndim == 1 else samples
+    step = READ_SECONDS * rate
+    blocks = (_to_float(channels[i : i + step]) for i in range(0, len(channels), step))
+    return _to_mono_16k(blocks, rate, "the array")
 
 
 def _load_file(path: Path, partial: bool) -> np.ndarray:
@@ -82,10 +92,7 @@ def _soundfile_blocks(sound, path, partial):
         except soundfile.LibsndfileError as error:
             if partial:
                 return
-            at = sound.tell() / sound.samplerate
-            raise AudioError(
-                f"{path}: damaged after {at:.2f} s ({error}); partial=True takes what comes before"
-            ) from error
+            raise _damaged(path, sound.tell() / sound.samplerate, error) from error
         if len(block) == 0:
             return
         yield block
@@ -114,14 +121,13 @@ def _picture_start(container) -> float | None:
 
 
 def _container_blocks(container, stream, start, path, partial):
-    """Yield (n, channels) float32 blocks that lie on one gapless time axis with its zero at `start` seconds (None: first sample)."""
+    """Yield (n, channels) float32 blocks on one gapless time axis, its zero at `start` seconds (None: first sample)."""
     position = 0  # samples handed on so far: where the next decoded one should belong
     try:
         for frame in container.decode(stream):
             if frame.sample_rate != stream.rate:
-                raise AudioError(
-                    f"{path}: changes its rate from {stream.rate} to {frame.sample_rate} Hz on the way; convert it"
-                )
+                change = f"from {stream.rate} to {frame.sample_rate} Hz"
+                raise AudioError(f"{path}: changes its sample rate {change} on the way; convert it to one rate")
             block = _frame_samples(frame)
             if frame.pts is not None:
                 time = float(frame.pts * frame.time_base)
@@ -131,6 +137,8 @@ def _container_blocks(container, stream, start, path, partial):
                     block = block[-hole:]
                     if len(block) == 0:
                         continue
+                elif hole > LONGEST_HOLE_SECONDS * stream.rate:
+                    raise AudioError(f"{path}: its time stamps jump by {hole / stream.rate:.0f} s; remux or convert it")
                 elif hole > 0 and (position == 0 or hole >= HOLE_SECONDS * stream.rate):
                     yield from _silence(hole, block.shape[1], stream.rate)
                     position += hole
@@ -138,10 +146,13 @@ def _container_blocks(container, stream, start, path, partial):
             yield block
     except av.FFmpegError as error:
         if not partial:
-            at = position / stream.rate
-            raise AudioError(
-                f"{path}: damaged after {at:.2f} s of sound ({error.strerror}); partial=True takes what comes before"
-            ) from error
+            raise _damaged(path, position / stream.rate, error.strerror) from error
+
+
+def _damaged(path, seconds, reason) -> AudioError:
+    return AudioError(
+        f"{path}: damaged after {seconds:.2f} s of sound ({reason}); partial=True takes what comes before"
+    )
 
 
 def _silence(n, channels, rate):
@@ -150,7 +161,7 @@ def _silence(n, channels, rate):
 
 
 def _frame_samples(frame) -> np.ndarray:
-    """(n, channels) float32 of one decoded frame. Planar frames come as (channels, n), packed ones as (1, n * channels)."""
+    """(n, channels) float32 of a decoded frame. Planar ones come as (channels, n), packed ones as (1, n * channels)."""
     samples = frame.to_ndarray()
     channels = frame.layout.nb_channels
     return _to_float(samples.T if frame.format.is_planar else samples.reshape(-1, channels))
@@ -169,9 +180,9 @@ def _to_float(samples: np.ndarray) -> np.ndarray:
 
 def _to_mono_16k(blocks, rate: int, name: str) -> np.ndarray:
     """Average the channels of (n, channels) float32 blocks, check them, resample, join."""
-    resampler = (
-        None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    )
+    resampler = None
+    if rate != SAMPLE_RATE:
+        resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
     pieces, n_read = deque(), 0
     for block in blocks:
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
@@ -186,15 +197,15 @@ def _to_mono_16k(blocks, rate: int, name: str) -> np.ndarray:
 
 
 def _check(mono, n_before, rate, name):
-    finite = np.isfinite(mono)
-    if not finite.all():
+    low, high = float(mono.min(initial=0.0)), float(mono.max(initial=0.0))
+    peak = max(-low, high)
+    if not np.isfinite(low + high):  # a NaN passes through min and max
+        finite = np.isfinite(mono)
         at = (n_before + int(np.argmin(finite))) / rate
         raise AudioError(f"{name}: the sample at {at:.3f} s is not a number or infinite; repair or re-encode the sound")
-    peak = float(np.abs(mono).max(initial=0.0))
     if peak > LARGEST_SAMPLE:
-        raise AudioError(
-            f"{name}: float samples reach {peak:.0f}, [-1, 1] is needed; divide by the full scale (32768 for 16 bit)"
-        )
+        needed = "[-1, 1] is needed; divide by the full scale (32768 for 16 bit)"
+        raise AudioError(f"{name}: float samples reach {peak:.0f}, {needed}")
 
 
 def _join(pieces: deque, name) -> np.ndarray:

@@ -5,7 +5,6 @@ import numpy as np
 from .audio_io import check_sound
 from .posteriors import (
     CONTEXT_ROWS,
-    HOP_ROWS,
     PHONEMES,
     SMOOTHING_ROWS,
     blank_rows,
@@ -16,7 +15,7 @@ from .posteriors import (
     window_prob,
 )
 from .spectral import N_MELS, energy, energy_block, mel, mel_block
-from .timing import SAMPLES_PER_ROW, n_feature_rows
+from .timing import BLOCK_ROWS, SAMPLES_PER_ROW, n_feature_rows
 
 
 def features(wav: np.ndarray, threads: int = 1) -> dict[str, np.ndarray]:
@@ -36,14 +35,15 @@ class FeatureStream:
         rows = stream.push(piece)       # the rows that became certain, possibly none
     rows = stream.close()               # the rest
 
-    Rows come in blocks of 6 s, each once 2 s more have been heard: the oldest row of a block waits 8.08 s, the newest 2.1 s.
-    Some 10 s of sound are held in memory. Not for use by several threads at once.
+    Rows come in blocks of 6 s, each once 2 s more have been heard: the oldest row of a block waits 8 s, the newest 2 s,
+    and the last 4 rows, which the smoothing holds back, until the next block. Latency: 8.1 s at most. Some 10 s of
+    sound are held in memory. Not for use by several threads at once.
     """
 
     def __init__(self):
         self._samples = np.zeros(0, np.float32)  # the sound from sample number _offset on
         self._offset = 0
-        self._window = 0  # next window of the grid
+        self._block = 0  # next block
         self._raw = blank_rows(SMOOTHING_ROWS)  # posteriors that the smoothing still needs
         # Rows that wait for the smoothing of their posteriors.
         self._spectral = {"mel": np.zeros((0, N_MELS), np.float32), "energy": np.zeros((0, 1), np.float32)}
@@ -55,8 +55,8 @@ class FeatureStream:
             raise ValueError("push after close: make a new FeatureStream for a new sound")
         self._samples = np.concatenate([self._samples, check_sound(samples, may_be_empty=True)])
         n_heard = (self._offset + len(self._samples)) // SAMPLES_PER_ROW
-        while rows_needed(self._window) <= n_heard:
-            self._compute(rows_needed(self._window))
+        while rows_needed(self._block) <= n_heard:
+            self._compute(rows_needed(self._block))
         return self._take()
 
     def close(self) -> dict[str, np.ndarray]:
@@ -65,21 +65,21 @@ class FeatureStream:
             raise ValueError("close was called twice")
         self._closed = True
         n_rows = n_feature_rows(self._offset + len(self._samples))
-        while self._window * HOP_ROWS < n_rows:
+        while self._block * BLOCK_ROWS < n_rows:
             self._compute(n_rows)
         self._raw = np.concatenate([self._raw, blank_rows(SMOOTHING_ROWS)])
         return self._take()
 
     def _compute(self, n_rows):
-        """Compute the next window of a sound of n_rows (or of one that goes on beyond them) and forget sound not needed again."""
-        index = self._window
+        """Compute the next block of a sound of n_rows, or of one that goes on; forget the samples it alone needed."""
+        index = self._block
         prob = window_prob(self._samples, self._offset, index, n_rows)
         self._raw = np.concatenate([self._raw, prob])
         for name, block in (("mel", mel_block), ("energy", energy_block)):
             rows = block(self._samples, self._offset, index)[: len(prob)]
             self._spectral[name] = np.concatenate([self._spectral[name], rows])
-        self._window += 1
-        keep_from = (self._window * HOP_ROWS - CONTEXT_ROWS) * SAMPLES_PER_ROW  # what the next window hears first
+        self._block += 1
+        keep_from = (self._block * BLOCK_ROWS - CONTEXT_ROWS) * SAMPLES_PER_ROW  # what the next block hears first
         self._samples = self._samples[keep_from - self._offset :].copy()
         self._offset = keep_from
 

@@ -1,7 +1,7 @@
 """Log-mel bands and loudness of 16 kHz sound at 50 Hz, row k centred at k/50 s.
 
-Both are computed in blocks of BLOCK_ROWS rows counted from the start of the sound, always of full size: a row's last bit then
-depends neither on the length of the sound nor on how it was handed over, and memory does not grow with it.
+Blocks are always computed at full size, silence included: the last bit of a row then does not depend on the length of
+the sound, and the overhead in memory is constant.
 """
 
 from functools import cache
@@ -9,16 +9,14 @@ from functools import cache
 import numpy as np
 
 from .audio_io import check_sound
-from .posteriors import HOP_ROWS, sound_between
-from .timing import SAMPLE_RATE, SAMPLES_PER_ROW, n_feature_rows
+from .timing import BLOCK_ROWS, SAMPLE_RATE, SAMPLES_PER_ROW, n_feature_rows, sound_between
 
-BLOCK_ROWS = HOP_ROWS
 MEL_WINDOW = 400  # 25 ms
 MEL_FFT = 512
 MEL_RANGE_HZ = (60.0, 7600.0)  # below lies hum, above it what many codecs cut off
 N_MELS = 40
-# Added to the power before the logarithm, where 1 is the power of a full-scale sine: noise at -70 dB. It keeps digital silence
-# near the noise floor of real recordings.
+# Added to the power before the logarithm, where 1 is the power of a full-scale sine: about the power of white noise of
+# -72 dB in one bin. It keeps digital silence near the noise floor of real recordings.
 MEL_FLOOR = 1e-9
 ENERGY_WINDOW = 512  # 32 ms
 
@@ -26,8 +24,9 @@ ENERGY_WINDOW = 512  # 32 ms
 def mel(wav: np.ndarray, n_mels: int = N_MELS) -> np.ndarray:
     """Log-mel spectrum: (N,) float32 at 16 kHz -> (A, n_mels) float32, 50 Hz.
 
-    Row k: samples 320 k - 200 .. 320 k + 199 under a periodic Hann window, 512-point power spectrum scaled so that a full-scale
-    sine has peak power 1, Slaney mel triangles of height 1 from 60 to 7600 Hz, ln(power + 1e-9). Silence gives -20.7.
+    Row k: samples 320 k - 200 .. 320 k + 199 under a periodic Hann window, 512-point power spectrum scaled so that a
+    full-scale sine has peak power 1, Slaney mel triangles of height 1 from 60 to 7600 Hz, ln(power + 1e-9). Silence
+    gives -20.7.
     """
     return _in_blocks(wav, lambda samples, offset, index: mel_block(samples, offset, index, n_mels))
 
@@ -41,7 +40,7 @@ def energy(wav: np.ndarray) -> np.ndarray:
 
 
 def paper_energy(wav: np.ndarray) -> np.ndarray:
-    """RMS as in the style_avatar paper's code: (N,) -> (1 + (N - 512) // 320, 1), row k over samples 320 k .. 320 k + 511."""
+    """RMS as in the style_avatar paper's code: (N,) -> (1 + (N - 512) // 320, 1); row k hears 320 k .. 320 k + 511."""
     wav = check_sound(wav)
     if len(wav) < ENERGY_WINDOW:
         return np.zeros((0, 1), np.float32)
@@ -50,7 +49,7 @@ def paper_energy(wav: np.ndarray) -> np.ndarray:
 
 
 def mel_block(samples: np.ndarray, offset: int, index: int, n_mels: int = N_MELS) -> np.ndarray:
-    """Block `index` of `mel` -> (BLOCK_ROWS, n_mels), from samples that begin at sample number `offset` of the sound."""
+    """Block `index` of `mel` -> (BLOCK_ROWS, n_mels); `samples` begin at sample number `offset` of the sound."""
     window, filters = _mel_tables(n_mels)
     spectrum = np.fft.rfft(_frames(samples, offset, index, MEL_WINDOW) * window, n=MEL_FFT)
     power = spectrum.real**2 + spectrum.imag**2
@@ -58,7 +57,7 @@ def mel_block(samples: np.ndarray, offset: int, index: int, n_mels: int = N_MELS
 
 
 def energy_block(samples: np.ndarray, offset: int, index: int) -> np.ndarray:
-    """Block `index` of `energy` -> (BLOCK_ROWS, 1), from samples that begin at sample number `offset` of the sound."""
+    """Block `index` of `energy` -> (BLOCK_ROWS, 1); `samples` begin at sample number `offset` of the sound."""
     return _rms(_frames(samples, offset, index, ENERGY_WINDOW))
 
 

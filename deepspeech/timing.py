@@ -4,10 +4,15 @@
     feature  row k          at k / 50 s       FEATURE_HZ, sample 320 k
     motion   frame t        at t / 25 s       MOTION_FPS, sample 640 t = row 2 t
 
-A sound of N samples lasts T = ceil(N / 640) motion frames, so the picture covers all of the sound and outlasts it by less
-than one frame (40 ms). Its features have A = 2 T rows exactly: rows 2 t and 2 t + 1 belong to frame t.
+A sound of N samples lasts T = ceil(N / 640) motion frames, so the picture covers all of the sound and outlasts it by
+less than one frame (40 ms). Its features have A = 2 T rows exactly: rows 2 t and 2 t + 1 belong to frame t.
 Before sample 0 and after the last one every feature hears silence (zeros).
+
+All features are computed in blocks of BLOCK_ROWS rows counted from the start of the sound, from the samples around the
+block, so that a row depends neither on how the sound was handed over nor on what comes long after it.
 """
+
+import numpy as np
 
 SAMPLE_RATE = 16000
 FEATURE_HZ = 50
@@ -15,6 +20,7 @@ MOTION_FPS = 25
 ROWS_PER_FRAME = FEATURE_HZ // MOTION_FPS
 SAMPLES_PER_ROW = SAMPLE_RATE // FEATURE_HZ
 SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
+BLOCK_ROWS = 6 * FEATURE_HZ
 
 
 def n_motion_frames(n_samples: int) -> int:
@@ -25,3 +31,12 @@ def n_motion_frames(n_samples: int) -> int:
 def n_feature_rows(n_samples: int) -> int:
     """Number A of 50 Hz feature rows of n_samples of 16 kHz sound: 2 rows for each motion frame."""
     return ROWS_PER_FRAME * n_motion_frames(n_samples)
+
+
+def sound_between(samples: np.ndarray, offset: int, start: int, end: int) -> np.ndarray:
+    """Samples numbered start..end of a sound of which `samples` begins at number `offset`; zeros where it has none."""
+    segment = np.zeros(end - start, np.float32)
+    low, high = max(start, offset), min(end, offset + len(samples))
+    if high > low:
+        segment[low - start : high - start] = samples[low - offset : high - offset]
+    return segment
