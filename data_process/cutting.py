@@ -35,7 +35,7 @@ FACE_CHECKS = 8  # frames looked at to decide that
 
 @dataclass(frozen=True)
 class CutSettings:
-    """How clips are cut. size: side of the written crop in px, 0 as in the source. crop: square round the head or none."""
+    """How clips are cut. size: side in px of the written crop, 0 as in the source. crop: square (the head) or none."""
 
     size: int = 0
     crop: str = "square"

@@ -15,8 +15,8 @@ from deep_3drecon.track import FPS, FaceTrack
 def track_video(path, face_model="open", partial=False) -> FaceTrack:
     """Follow the largest face of a video of any rate, resampled to 25 fps.
 
-    partial: take what a damaged file yields before its damage. Raises VideoError for a file that is no video, NoFaceError
-    for one without a face.
+    partial: take what a damaged file yields before its damage. Raises VideoError for a file that is no video,
+    NoFaceError for one without a face.
     """
     return track_landmarks(landmarker().track(read_frames(path, fps=FPS, partial=partial)), face_model)
 
@@ -30,9 +30,9 @@ def track_landmarks(track, face_model="open") -> FaceTrack:
 def track_quality(track):
     """How well the fitted face explains the landmarks of a FaceTrack -> dict of floats.
 
-    tracked: share of frames with a face. reprojection: mean over those of the 68-landmark error, in percent of the distance
-    of the iris centres. lip_correlation: Pearson, over time, of the lip opening of the fitted face with that of the landmarks;
-    NaN for lips that never move.
+    tracked: share of frames with a face. reprojection: mean over those of the 68-landmark error, in percent of the
+    distance of the iris centres. lip_correlation: Pearson, over time, of the lip opening of the fitted face with that
+    of the landmarks; NaN for lips that never move.
     """
     model = load_face_model(track.face_model)
     seen = track.select(track.valid)

@@ -113,6 +113,12 @@ def unpack_track(data):
     return FaceTrack.load(io.BytesIO(data))
 
 
+def unpack_valid(data):
+    """Bytes of a track's npz file -> its `valid` (T,) alone; the landmarks, which are most of it, stay packed."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as npz:
+        return npz["valid"]
+
+
 def pack_json(value):
     """JSON with sorted keys, so that equal values are equal bytes."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()

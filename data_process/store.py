@@ -158,13 +158,17 @@ class StoreWriter:
         self._commit([(schema.JOURNAL_DB.encode(), name.encode(), schema.pack_json(entry))])
         self.journal[name] = entry
 
-    def finish(self, extra):
-        """Write `meta` from the journal, mark the store complete and return it. extra: further entries of `meta`."""
+    def finish(self, extra, left_out):
+        """Write `meta` from the journal, mark the store complete and return it.
+
+        extra: further entries of `meta`. left_out: {name: reason} of clips that were not even tried.
+        """
         splits = {split: [None] * self.count(split) for split in schema.SPLITS}
         for name, entry in self.journal.items():
             if "split" in entry:
                 splits[entry["split"]][entry["index"]] = {"name": name, **entry["info"]}
-        skipped = {name: entry["skipped"] for name, entry in sorted(self.journal.items()) if "skipped" in entry}
+        skipped = {name: entry["skipped"] for name, entry in self.journal.items() if "skipped" in entry}
+        skipped = dict(sorted({**left_out, **skipped}.items()))
         return self._write_meta({**extra, "complete": True, "splits": splits, "skipped": skipped})
 
     def _check_settings(self):
