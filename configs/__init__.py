@@ -46,6 +46,7 @@ class ModelConfig:
     method: str = "style_avatar"
     preset: str = "paper"
     dims: dict[str, int] = field(default_factory=dict)
+    pose: bool = True  # head pose beside expression
 
 
 @dataclass
@@ -68,7 +69,12 @@ class AugmentConfig:
     feature_noise: float = 0.0  # standard deviation, on z-scored audio features
     feature_drop: float = 0.0  # share of audio rows set to zero
     gain_db: float = 0.0  # mel and energy louder or softer by up to this much, uniformly
+    colour: float = 0.0  # standard deviation of a smooth curve over the z-scored mel bands: another microphone
+    mask_bands: int = 0  # widest stretch of mel bands that is hidden
+    stream_drop: float = 0.0  # chance of each of phonemes and mel to be hidden for a whole window
     style_noise: float = 0.0  # standard deviation, on the z-scored style code
+    style_drop: float = 0.0  # chance that the network sees no style code for a window
+    style_gain: float = 1.0  # speakers made livelier or calmer by up to this factor, truth and style alike
 
 
 @dataclass
@@ -82,6 +88,8 @@ class RunConfig:
     log_every: int = 50
     val_every: int = 500
     save_every: int = 1000
+    best_by: str = "loss"  # what of validation chooses the best checkpoint; less is better, but for a correlation
+    stop_at: int = 0  # stop at this iteration, to be resumed later; 0: go on to optim.iterations
 
 
 @dataclass
@@ -110,7 +118,9 @@ class TrainConfig:
         for name, value in positive.items():
             if not value > 0:  # also catches nan
                 raise ConfigError(f"{name}: {value} came, a number above 0 is needed")
-        for name, value in {"optim.ema": self.optim.ema, "augment.feature_drop": self.augment.feature_drop}.items():
+        shares = {"optim.ema": self.optim.ema}
+        shares |= {f"augment.{n}": getattr(self.augment, n) for n in ("feature_drop", "stream_drop", "style_drop")}
+        for name, value in shares.items():
             if not 0 <= value < 1:
                 raise ConfigError(f"{name}: {value} came, a number from 0 up to, not including, 1 is needed")
 

@@ -93,7 +93,7 @@ def centred(x, valid):
 def face_geometry(face):
     """What `expression_losses` needs of a FaceModel: distance factors "face" and "lips" (E, E) and the lip gauge."""
     regions = {name: distance_factor(face.exp_basis[torch.as_tensor(face.regions[name])]) for name in ("face", "lips")}
-    return regions | {f"gauge_{name}": x for name, x in lip_gauge(face).items()}
+    return regions | lip_gauge(face)
 
 
 def expression_losses(pred, true, identity, valid, std, geometry):
@@ -105,14 +105,15 @@ def expression_losses(pred, true, identity, valid, std, geometry):
     lip_opening                    difference of the inner-lip opening in mm
     """
     moved, both = (change(pred), change(true)), change_valid(valid)
-    gauge = {name: geometry[f"gauge_{name}"] for name in ("mean", "id", "exp")}
     return {
         "expression": squared_error(pred / std, true / std, valid),
         "expression_change": squared_error(moved[0] / std, moved[1] / std, both),
         "face": vertex_distance(pred, true, geometry["face"], valid),
         "lips": vertex_distance(pred, true, geometry["lips"], valid),
         "lips_change": vertex_distance(*moved, geometry["lips"], both),
-        "lip_opening": absolute_error(lip_opening(gauge, identity, pred), lip_opening(gauge, identity, true), valid),
+        "lip_opening": absolute_error(
+            lip_opening(geometry, identity, pred), lip_opening(geometry, identity, true), valid
+        ),
     }
 
 

@@ -241,7 +241,7 @@ class StyleAvatar(nn.Module):
         self.register_buffer("pose_power", torch.ones(POSE))  # running mean square of the predicted pose, z-scored
         names = list(self.face.expression_names)
         self.blink_columns = [names.index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight") if n in names]
-        self.geometry = None
+        self._geometry = None
 
     def _register_statistics(self, stats):
         """Means and deviations as buffers that move with the module; they come from the checkpoint's JSON, not its
@@ -268,6 +268,13 @@ class StyleAvatar(nn.Module):
         return Style.from_vector(
             self.stats["style"]["mean"], self.stats["style"]["parts"], source="corpus mean", face_model=self.face.name
         )
+
+    def geometry(self):
+        """What the losses need of the face model; made at first use, because inference does without."""
+        device = self.exp_std.device
+        if self._geometry is None or self._geometry["face"].device != device:
+            self._geometry = {name: x.to(device) for name, x in losses.face_geometry(self.face).items()}
+        return self._geometry
 
     def split_style(self, style):
         """Raw style vectors (B, S) -> {part: (B, n)}."""
@@ -322,7 +329,9 @@ class StyleAvatar(nn.Module):
             exp, parts, features, code = self._disturb(exp, parts, features)
         else:
             features, code = self.normalised(features), None
-        motion = self(features, parts, code)
+        return self._losses(self(features, parts, code), exp, batch, valid)
+
+    def _losses(self, motion, exp, batch, valid):
         out = self._expression_losses(motion["exp"], exp, batch["id"], valid)
         if "pose" in motion:
             out |= self._pose_losses(motion["pose"], torch.cat([batch["angle"], batch["trans"]], -1), valid)
@@ -331,10 +340,7 @@ class StyleAvatar(nn.Module):
     def _expression_losses(self, pred, true, identity, valid):
         if not self.relative:
             return {"expression": losses.squared_error(pred, true, valid)}
-        if self.geometry is None:
-            self.geometry = losses.face_geometry(self.face)
-        self.geometry = {name: x.to(pred.device) for name, x in self.geometry.items()}
-        return losses.expression_losses(pred, true, identity, valid, self.exp_std, self.geometry)
+        return losses.expression_losses(pred, true, identity, valid, self.exp_std, self.geometry())
 
     def _pose_losses(self, pred, true, valid):
         # Where the head was at the start of a window cannot be heard, only how it moves.
@@ -375,6 +381,38 @@ class StyleAvatar(nn.Module):
         return exp, parts, features, code * keep
 
     @torch.no_grad()
+    def _whole_clip(self, features, parts, n_frames, chunk=500):
+        """`forward` over a clip of any length: raw features {name: (A, C)}, style parts {name: (1, n)} -> {"exp": (T,
+        E), ...}.
+        """
+
+        def network(piece):
+            n = len(next(iter(piece.values())))
+            return self(self.normalised(piece), {name: v.expand(n, -1) for name, v in parts.items()})
+
+        was_training = self.training
+        self.eval()
+        if self.relative:
+            motion = windows.in_chunks(network, features, n_frames, self.context_frames, chunk)
+        else:
+            motion = windows.in_windows(network, features, n_frames, self.context_frames, PAPER_WINDOW, PAPER_STRIDE)
+        self.train(was_training)
+        return motion
+
+    @torch.no_grad()
+    def evaluate(self, batch):
+        """Losses of one whole clip (a batch of 1) generated in its own style, and lip_correlation of generated and
+        true opening.
+        """
+        n_frames, valid = batch["exp"].shape[1], batch["valid"].bool()
+        edge = windows.ROWS_PER_FRAME * self.context_frames
+        features = {name: batch[name][0, edge : edge + windows.ROWS_PER_FRAME * n_frames] for name in self.streams}
+        motion = {n: x[None] for n, x in self._whole_clip(features, self.split_style(batch["style"]), n_frames).items()}
+        out = self._losses(motion, batch["exp"], batch, valid)
+        opening = [losses.lip_opening(self.geometry(), batch["id"], x)[valid] for x in (motion["exp"], batch["exp"])]
+        return out | {"lip_correlation": losses.correlation(*opening)}
+
+    @torch.no_grad()
     def generate(self, features, style, n_frames=None, seed=0, blinks=True, chunk=500):
         """Motion of one clip.
 
@@ -387,8 +425,6 @@ class StyleAvatar(nn.Module):
         Returns float32 arrays {"exp": (T, E) coefficients, ARKit ones within [0, 1], "angle": (T, 3) radians and
         "trans": (T, 3) dm about the head's rest}. Without a pose head the pose is zero.
         """
-        was_training = self.training
-        self.eval()
         rows = {
             name: torch.as_tensor(np.asarray(features[name]), dtype=torch.float32, device=self.exp_std.device)
             for name in self.streams
@@ -396,15 +432,7 @@ class StyleAvatar(nn.Module):
         n_frames = n_frames or len(rows[self.streams[0]]) // windows.ROWS_PER_FRAME
         parts = {name: torch.as_tensor(v, device=self.exp_std.device)[None] for name, v in style.parts.items()}
 
-        def network(piece):
-            n = len(next(iter(piece.values())))
-            return self(self.normalised(piece), {name: v.expand(n, -1) for name, v in parts.items()})
-
-        if self.relative:
-            motion = windows.in_chunks(network, rows, n_frames, self.context_frames, chunk)
-        else:
-            motion = windows.in_windows(network, rows, n_frames, self.context_frames, PAPER_WINDOW, PAPER_STRIDE)
-        self.train(was_training)
+        motion = self._whole_clip(rows, parts, n_frames, chunk)
         exp = motion["exp"].cpu().numpy()
         if blinks and self.blink_columns:
             exp[:, self.blink_columns] = add_blinks(
