@@ -118,10 +118,10 @@ def _cut(job, entry):
     if len(segments) > 1:
         entry["notes"].append(f"cut into {len(segments)} stretches")
     frames = enumerate(read_frames(job.source, fps=FPS, partial=True))
-    for number, segment in enumerate(segments):
-        if not segment.reason:
-            name = job.name if len(segments) == 1 else f"{job.name}_{number:02d}"
-            entry["clips"].append(_write_clip(job, name, segment, track, frames, sound, entry))
+    usable = [segment for segment in segments if not segment.reason]
+    for number, segment in enumerate(usable):
+        name = job.name if len(usable) == 1 else f"{job.name}_{number:02d}"
+        entry["clips"].append(_write_clip(job, name, segment, track, frames, sound, entry))
 
 
 def _within(segment, first, stop, track, rules):

@@ -80,7 +80,7 @@ def draw_head(frame, posed, crop, model, colours):
 
 
 def write_overlay(video, track, path, size=OVERLAY_SIZE):
-    """The head's square of every frame, `size` px, and the same with the fitted head, side by side; with the video's sound."""
+    """The head's square of every frame at `size` px beside the same with the fitted head; with the video's sound."""
     model = load_face_model(track.face_model)
     parts = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in track.parts().items()}
     left, top, side = crop_square(track.landmarks, track.valid, track.frame_size, MARGIN)
