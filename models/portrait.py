@@ -1,0 +1,223 @@
+"""What the mesh renderer knows of one portrait before the first frame: geometry that fits it, textures, how its surroundings follow.
+
+Pixels: a *work picture* is the portrait at the size of the output. It continues beyond its edges by reflection on a *canvas*, so that a
+head cut by the picture's edge can move without a hole. `region` is the square of the work picture in which anything moves.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from deep_3drecon import camera, landmarks, rasterizer, unwrap
+from models import mouth, retarget
+
+MAX_SIDE = 1280  # pixels of the longer side of a full-size output
+REGION_HEADS = 1.9  # side of the moving region in heights of the head
+CROP_HEADS = 1.35  # side of the face crop in heights of the head
+NODES = 49  # of the grid that carries the surroundings, along each side of the region
+HAIR_DM = 0.30  # how far around the head the surroundings move as fast as the head itself
+NECK_LOW_DM, NECK_HIGH_DM = -1.15, -0.75  # of the mean head: below the first the neck stands still, above the second it follows the head
+
+
+class PortraitError(ValueError):
+    """A picture and a track that cannot be rendered together."""
+
+
+@dataclass
+class Material:
+    """One portrait made ready; all arrays are read only.
+
+    work (H, W, 3) uint8; canvas: work with reflected rims, `pad` pixels on each side; to_work (2, 3) canonical -> work pixels;
+    region, box: (left, top, side) in work pixels of what moves and of the head's drawing, `grid` cells a side;
+    shape (V, 3) neutral head; place (V, 3) see `unwrap.places`; follow (V,) 1 head .. 0 shoulders; triangles (F, 3) drawn;
+    texture (S, S, 5) = colour 0..1, share of the portrait, share of mouth inside; nodes (NODES**2, 3) surroundings in head space;
+    node_follow (NODES**2,), node_pixels (NODES**2, 2); rest: the portrait's own expression and openings.
+    """
+
+    work: np.ndarray
+    canvas: np.ndarray
+    pad: int
+    to_work: torch.Tensor
+    region: tuple
+    box: tuple
+    grid: int
+    shape: torch.Tensor
+    angle: torch.Tensor
+    trans: torch.Tensor
+    place: torch.Tensor
+    follow: torch.Tensor
+    triangles: np.ndarray
+    texture: np.ndarray
+    nodes: torch.Tensor
+    node_follow: torch.Tensor
+    node_pixels: torch.Tensor
+    rest: retarget.Rest
+
+
+def prepare(image, track, model, size, full):
+    """Material of a portrait (H, W, 3) uint8 RGB whose FaceTrack has one frame; arguments as in `MeshRenderer.prepare`."""
+    _check(image, track, model)
+    parts = {name: torch.from_numpy(np.asarray(value[0], np.float32)) for name, value in track.parts().items()}
+    angle, trans, exp = parts["angle"], parts["trans"], parts["exp"]
+    to_source = camera.invert_affine(torch.from_numpy(track.crop[0]).double())
+    observed = torch.from_numpy(track.landmarks[0]).double()
+
+    fitted = model.vertices(parts["id"], exp)
+    target = camera.apply_affine(observed, torch.from_numpy(track.crop[0]).double()).float()
+    offset = personal_offset(model, fitted, angle, trans, target)
+    shape = model.vertices(parts["id"], torch.zeros_like(exp)) + offset
+    posed = camera.pose(fitted + offset, angle, trans)
+
+    head = torch.from_numpy(follow_of(model) > 0.5)
+    window = unwrap.bounding_box(unwrap.places(posed[head], to_source.float()), 0.0)
+    work, to_work = _work_picture(image, to_source, window, size, full)
+    place = unwrap.places(posed, to_work)
+    region = unwrap.bounding_box(place[head], (REGION_HEADS - 1) / 2)
+    box = unwrap.bounding_box(place[head], 0.14)
+    pad = int(np.ceil(max(0, -region[0], -region[1], region[0] + region[2] - work.shape[1], region[1] + region[2] - work.shape[0]))) + 8
+    follow = torch.from_numpy(follow_of(model))
+    triangles = model.triangles[(follow_of(model)[model.triangles] > 0.05).any(1)]
+    nodes, node_follow, node_pixels = _surroundings(place, follow, triangles, region, to_work, angle, trans)
+    return Material(
+        work=work,
+        canvas=cv2.copyMakeBorder(work, pad, pad, pad, pad, cv2.BORDER_REFLECT_101),
+        pad=pad,
+        to_work=to_work,
+        region=region,
+        box=box,
+        grid=int(np.clip(size, 128, 512)),
+        shape=shape,
+        angle=angle,
+        trans=trans,
+        place=place,
+        follow=follow,
+        triangles=triangles,
+        texture=_texture(work, place, posed, model),
+        nodes=nodes,
+        node_follow=node_follow,
+        node_pixels=node_pixels,
+        rest=retarget.portrait_rest(model, shape, exp),
+    )
+
+
+def _check(image, track, model):
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise PortraitError(f"portrait of shape {image.shape}, {image.dtype}: (H, W, 3) uint8 RGB is needed, as read_image gives")
+    if len(track) != 1 or not track.valid[0]:
+        raise PortraitError(f"a track of {len(track)} frames, {int(track.valid.sum())} valid: one frame with a face is needed; "
+                            "use track.select([k])")  # fmt: skip
+    if track.face_model_hash != model.hash:
+        raise PortraitError(f"the track was made with head {track.face_model_hash}, this one is {model.hash}: fit the portrait again")
+    if tuple(track.frame_size) != image.shape[1::-1]:
+        raise PortraitError(f"the picture is {image.shape[1]}x{image.shape[0]}, its track {track.frame_size}: use the picture that was fitted")
+
+
+def _work_picture(image, to_source, window, size, full):
+    """The portrait at output size and the affine (2, 3) float32 from canonical to its pixels."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = 0, 0, width, height
+    if full:
+        scale = min(1.0, MAX_SIDE / max(height, width))
+        out = max(1, round(width * scale)), max(1, round(height * scale))
+    else:
+        side = int(min(height, width, round(window[2] * CROP_HEADS)))
+        left = int(np.clip(round(window[0] + (window[2] - side) / 2), 0, width - side))
+        top = int(np.clip(round(window[1] + (window[2] - side) / 2), 0, height - side))
+        right, bottom, out = left + side, top + side, (size, size)
+    part = image[top:bottom, left:right]
+    if out != part.shape[1::-1]:
+        part = cv2.resize(part, out, interpolation=cv2.INTER_AREA if out[0] < part.shape[1] else cv2.INTER_CUBIC)
+    scale = torch.tensor([out[0] / (right - left), out[1] / (bottom - top)], dtype=torch.float64)
+    to_work = to_source.clone()
+    to_work[:, 2] -= torch.tensor([left, top])
+    to_work *= scale[:, None]
+    to_work[:, 2] += 0.5 * scale - 0.5
+    return np.ascontiguousarray(part), to_work.float()
+
+
+def follow_of(model):
+    """How much of the head's motion each vertex takes: 1 on head and jaw, falling to 0 down the neck; (V,) float32."""
+    mean = model.mean.numpy()
+    jaw = 0.35 * retarget.smoothstep(mean[:, 2], -0.3, 0.1)  # the chin hangs lower than the nape
+    return retarget.smoothstep(mean[:, 1] + jaw, NECK_LOW_DM, NECK_HIGH_DM).astype(np.float32)
+
+
+def personal_offset(model, fitted, angle, trans, target, stiffness=1.0):
+    """Smooth displacement (V, 3) of the head that takes its landmarks exactly to where they are in the picture.
+
+    fitted (V, 3) unposed vertices in the fitted expression, target (478, 2) canonical pixels. A thin plate on the mesh: the squared
+    Laplacian of the displacement is weighed against the misses of the landmarks; depth does not change. Eyeballs move
+    rigidly with their lids, teeth and tongue with the lips.
+    """
+    points = camera.pose(model.landmarks(fitted), angle, trans)
+    miss = target - camera.project(points)
+    depth = (camera.CAMERA_Z_DM - points[:, 2:]) / camera.FOCAL_PX
+    shift = torch.cat([miss * torch.tensor([1.0, -1.0]) * depth, torch.zeros_like(depth)], -1).numpy()
+
+    weight = np.ones(468)
+    cosine = unwrap.facing(model, camera.pose(fitted, angle, trans))
+    weight *= np.clip((cosine[model.landmark_ids[:468]].min(1) - 0.1) / 0.3, 0.02, 1)
+    weight[landmarks.FACE_OVAL] *= 0.1  # slide along the cheek
+    weight[np.concatenate([landmarks.LIPS, landmarks.EYE_LEFT, landmarks.EYE_RIGHT])] *= 4
+    n = model.n_vertices
+    ids = model.weld[model.landmark_ids[:468]]
+    take = sparse.coo_matrix((model.landmark_weights[:468].numpy().ravel(), (np.repeat(np.arange(468), 3), ids.ravel())), (468, n)).tocsr()
+    plate = unwrap.laplacian(model.triangles, model.weld)
+    system = take.T @ sparse.diags(weight) @ take + stiffness * plate.T @ plate + 2e-4 * sparse.eye(n)
+    offset = splu(system.tocsc()).solve(take.T @ (weight[:, None] * shift[:468]))[model.weld]
+    for name, around in (("eyeball_left", landmarks.EYE_LEFT), ("eyeball_right", landmarks.EYE_RIGHT)):
+        offset[model.regions[name]] = (take @ offset)[around].mean(0)
+    upper, lower = (take @ offset)[landmarks.INNER_LIP_UPPER].mean(0), (take @ offset)[landmarks.INNER_LIP_LOWER].mean(0)
+    offset[model.regions["teeth_upper"]] = upper
+    offset[np.r_[model.regions["teeth_lower"], model.regions["tongue"]]] = lower
+    return torch.from_numpy(offset.astype(np.float32)) @ camera.rotation_matrix(angle)
+
+
+def _texture(work, place, posed, model):
+    """(S, S, 5) float32: colour 0..255, share of the portrait 0..1, mouth inside 0..1."""
+    blink = np.linalg.norm(model.exp_basis[..., model.index("eyeBlinkLeft", "eyeBlinkRight")].numpy(), axis=1).max(1)
+    lids = np.flatnonzero(blink > 0.2 * blink.max())
+    cosine = unwrap.facing(model, posed)
+    atlas = unwrap.unwrap(work, place, cosine, model, distrust=np.r_[lids, model.regions["mouth_inside"]])
+    colour, inside = mouth.paint(atlas, model, mouth.brightness(work, place, cosine, model))
+    return np.ascontiguousarray(np.concatenate([colour, atlas.seen[..., None], inside[..., None]], -1).astype(np.float32))
+
+
+def _surroundings(place, follow, triangles, region, to_work, angle, trans):
+    """The grid behind the head: points in head space (N, 3), share of the head's motion (N,), work pixels (N, 2)."""
+    n = 256
+    attributes = torch.cat([place[:, 2:], follow[:, None]], 1)[None].numpy()
+    drawn, mask = rasterizer.raster_attributes(unwrap.box_clip(place, region)[None].numpy(), triangles, attributes, (n, n))
+    mask = mask[0].astype(np.float32)
+    dm = n / region[2] * float(to_work[:, 0].norm()) * camera.FOCAL_PX / float(place[:, 2].median())  # cells in one dm
+    share = sum(w * cv2.GaussianBlur(mask, (0, 0), s * dm) for w, s in ((1, 0.05), (1e-3, 0.2), (1e-6, 0.8))) + 1e-12
+    depth, near = (
+        sum(w * cv2.GaussianBlur(mask * drawn[0, ..., k], (0, 0), s * dm) for w, s in ((1, 0.05), (1e-3, 0.2), (1e-6, 0.8))) / share
+        for k in range(2)
+    )
+    depth = np.where(share > 1e-9, depth, float(place[:, 2].max()))
+    head = ((mask > 0) & (drawn[0, ..., 1] > 0.5)).astype(np.uint8)
+    far = cv2.distanceTransform(1 - head, cv2.DIST_L2, 5)
+    row, column = np.mgrid[:n, :n]
+    rim = np.minimum.reduce([row, column, n - 1 - row, n - 1 - column])
+    reach = far / (far + rim + 1e-3)  # 0 on the head, 1 at the edge of the region
+    start = np.minimum(HAIR_DM * dm / np.maximum(far + rim, 1), 0.5)
+    weight = np.clip(near, 0, 1) * (1 - retarget.smoothstep(reach, start, 0.97))
+    weight = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), 0.05 * dm)
+    weight[rim < 2] = 0
+
+    edge = np.linspace(0, n, NODES)
+    pick = np.minimum(edge, n - 1).astype(np.float32)
+    at = np.stack(np.meshgrid(pick, pick), -1)
+    depth, weight = (cv2.remap(a.astype(np.float32), at, None, cv2.INTER_LINEAR) for a in (depth, weight))
+    weight[[0, -1]] = weight[:, [0, -1]] = 0
+    x, y = np.meshgrid(region[0] + edge * region[2] / n - 0.0, region[1] + edge * region[2] / n)
+    pixels = torch.from_numpy(np.stack([x, y], -1).reshape(-1, 2).astype(np.float32))
+    z = camera.CAMERA_Z_DM - torch.from_numpy(depth.ravel())
+    points = camera.unproject(camera.apply_affine(pixels, camera.invert_affine(to_work)), z)
+    points = (points - trans) @ camera.rotation_matrix(angle)
+    return points, torch.from_numpy(weight.ravel()), pixels
