@@ -175,7 +175,7 @@ class FaceLandmarker:
         for _ in range(2):
             first, face = face, self._landmarks(image, *crop_around(face.points))
             drift = np.linalg.norm(face.points[:, :2] - first.points[:, :2], axis=1).mean() / max(face.box[2:].max(), 1)
-            if detection.score < SURE_SCORE or drift < MAX_DRIFT:
+            if drift < MAX_DRIFT:
                 break
         is_face = face.presence >= MIN_NEW_PRESENCE and (detection.score >= SURE_SCORE or drift < MAX_DRIFT)
         return face if is_face else None

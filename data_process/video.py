@@ -164,20 +164,23 @@ def _timed_frames(path, start, partial):
             reason = error.strerror
         if held is not None and start < time + step:
             yield held
-        reason = reason or _missing_end(stream, time, step)
+        if time is not None:
+            reason = reason or _missing_end(container, stream, time + step, step)
     if time is None:
         raise VideoError(f"{path}: not one picture can be decoded ({reason or 'empty stream'}): use an intact copy")
     if reason is not None and not partial:
         raise VideoError(f"{path}: {reason} after {time + step:.2f} s: use an intact copy, or read with partial=True")
 
 
-def _missing_end(stream, time, step):
+def _missing_end(container, stream, end, step):
     """What to say when decoding ended well before the length in the header; None when it did not."""
-    if stream.duration is None or time is None:
-        return None
     announced = _seconds(stream.duration, stream)
-    # AVI indexes count up to two frames too many, edit lists cut a few
-    return f"cut off (its header says {announced:.2f} s)" if announced - time - step > max(0.1, 3 * step) else None
+    if container.format.name == "avi":  # of a cut AVI the duration is guessed anew, but the count of pictures stays
+        announced = stream.frames * step
+    # AVI headers count up to two pictures too many, edit lists cut a few
+    if announced is not None and announced - end > max(0.1, 3 * step):
+        return f"cut off (its header says {announced:.2f} s)"
+    return None
 
 
 def _seek_before(container, stream, seconds):

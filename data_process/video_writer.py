@@ -58,6 +58,7 @@ class VideoWriter:
         self._options = {"crf": str(crf), "preset": preset}
         self._sound = None if audio is None else _SoundSource(audio, sample_rate)
         try:
+            self.part.touch()  # PyAV opens the file at the first frame only: too late to say that the folder is wrong
             self._container = av.open(str(self.part), "w", format="mp4", options={"movflags": "+faststart"})
         except (av.error.FFmpegError, OSError) as error:
             self._close_sound()
