@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -209,7 +210,7 @@ class Run:
         )
         self.val_set = ClipDataset(data.lmdb, "val", data.context_frames)
         self.folder = RunFolder(output, rank == 0)
-        self.iteration, self.best = 0, math.inf
+        self.iteration, self.best, self.stopped = 0, math.inf, False
         if resume:
             self._resume()
         elif rank == 0:
@@ -267,7 +268,7 @@ class Run:
         return out
 
     def train(self):
-        """Iterate to the end (or to run.stop_at) -> the best value of run.best_by."""
+        """Iterate to the end, to run.stop_at or until told to stop."""
         run, optim = self.config.run, self.config.optim
         last = min(optim.iterations, run.stop_at or optim.iterations)
         batches = endless(
@@ -280,7 +281,7 @@ class Run:
             self.world,
         )
         started, first = time.monotonic(), self.iteration
-        while self.iteration < last:
+        while self.iteration < last and not self.stopped:
             parts = self.step(next(batches))
             if self.iteration % run.log_every == 0 or self.iteration == last:
                 speed = (self.iteration - first) / (time.monotonic() - started)
@@ -289,9 +290,12 @@ class Run:
                 self.folder.write("train", self.iteration, values | {"lr": rate, "iterations_per_s": speed})
             if self.iteration % run.val_every == 0 or self.iteration == last:
                 self.validate()
-            if self.iteration % run.save_every == 0 or self.iteration == last:
+            if self.iteration % run.save_every == 0 or self.iteration == last or self.stopped:
                 self.folder.save_state(self.state())
-        return self.best
+
+    def stop(self, *signal_and_frame):
+        """Ask `train` to save and end after the present iteration; what Ctrl-C and SIGTERM do."""
+        self.stopped = True
 
     def validate(self):
         """Whole val clips through the (mean) weights; the best so far become the released checkpoint."""
@@ -327,13 +331,13 @@ def train(config, resume=False):
     run = None
     try:
         run = Run(config, resume, rank, world, device)
-        run.train()
+        before = {number: signal.signal(number, run.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            run.train()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         return run
-    except KeyboardInterrupt:
-        if run is not None and run.iteration:
-            run.folder.save_state(run.state())
-            print(f"stopped at iteration {run.iteration}; go on with --resume")
-        raise
     finally:
         if run is not None:
             run.folder.close()
@@ -358,6 +362,8 @@ def main(argv=None):
     except (RunError, configs.ConfigError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if run.stopped:
+        print(f"stopped at iteration {run.iteration}: go on with --resume")
     best = Path(config.run.output, "best.json")
     if run.rank == 0 and best.is_file():
         content = checkpoint.read(best)
