@@ -38,7 +38,10 @@ def test_a_clip_is_whole_and_its_landmarks_lie_on_its_own_pixels(talk, tmp_path)
     info, (wav, rate) = probe(tmp_path / "talk.mp4"), soundfile.read(tmp_path / "talk.wav")
     assert (info.n_frames, info.fps, rate, wav.shape) == (30, 25, 16000, (30 * 640,))
     assert info.width == info.height == entry["clips"][0]["crop"][2] < 240
-    stored, again = load_landmarks(tmp_path / "talk.landmarks.npz"), landmarker().track(read_frames(tmp_path / "talk.mp4"))
+    stored, again = (
+        load_landmarks(tmp_path / "talk.landmarks.npz"),
+        landmarker().track(read_frames(tmp_path / "talk.mp4")),
+    )
     assert np.abs(stored.points[..., :2] - again.points[..., :2]).mean() < 0.6
     assert json.loads((tmp_path / "talk.json").read_text())["source"].endswith("talk.mp4")
     assert not list(tmp_path.glob(".part*"))
@@ -49,7 +52,10 @@ def test_a_given_size_scales_picture_and_landmarks_alike(talk, tmp_path, size):
     settings = CutSettings(size=size, rules=SHORT.rules)
     clip = cut(talk, tmp_path, settings)["talk"]["clips"][0]
     assert probe(tmp_path / "talk.mp4").width == size
-    stored, again = load_landmarks(tmp_path / "talk.landmarks.npz"), landmarker().track(read_frames(tmp_path / "talk.mp4"))
+    stored, again = (
+        load_landmarks(tmp_path / "talk.landmarks.npz"),
+        landmarker().track(read_frames(tmp_path / "talk.mp4")),
+    )
     assert np.abs((stored.points - again.points)[..., :2].mean((0, 1))).max() < 0.6 * size / clip["crop"][2]
     assert stored.frame_size == (size, size)
 
@@ -212,7 +218,11 @@ def test_ctrl_c_loses_nothing_that_was_done(talk, tmp_path, monkeypatch):
         report.write('{"name": "v1", "key": "half a li')  # as a crash in the middle of a line leaves it
     assert main(arguments) == 0
     assert seen == ["v0", "v1", "v1", "v2"]
-    assert [entry["name"] for entry in map(json.loads, (out / "report.jsonl").read_text().splitlines())] == ["v0", "v1", "v2"]
+    assert [entry["name"] for entry in map(json.loads, (out / "report.jsonl").read_text().splitlines())] == [
+        "v0",
+        "v1",
+        "v2",
+    ]
     assert "3 videos: 3 accepted" in (out / "report.txt").read_text()
 
 

@@ -51,7 +51,13 @@ def test_names_of_databases_and_keys():
 
 
 def test_style_vector_has_the_order_of_the_parts():
-    statistics = {"mean_exp": [5.0, 5], "std_exp": [1.0, 1], "std_pose": [4.0], "std_exp_change": [2.0, 2], "std_pose_change": [3]}
+    statistics = {
+        "mean_exp": [5.0, 5],
+        "std_exp": [1.0, 1],
+        "std_pose": [4.0],
+        "std_exp_change": [2.0, 2],
+        "std_pose_change": [3],
+    }
     assert schema.style_vector(statistics).tolist() == [1, 1, 2, 2, 3, 4, 5, 5]
     assert list(schema.style_sizes(statistics).values()) == [2, 2, 1, 1, 2]
 

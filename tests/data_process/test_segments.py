@@ -35,7 +35,12 @@ def test_segments_after_a_rejected_one_are_kept(face):
     points[60:70] += 90  # 0.4 s at another place, too short
     points[70:] += 5
     points[130:] += [60, 0]
-    assert spans(find_segments(points, valid, thumbnails, RULES)) == [(0, 60, True), (60, 70, False), (70, 130, True), (130, 200, True)]
+    assert spans(find_segments(points, valid, thumbnails, RULES)) == [
+        (0, 60, True),
+        (60, 70, False),
+        (70, 130, True),
+        (130, 200, True),
+    ]
 
 
 def test_short_losses_are_bridged_and_long_ones_divide(face):
@@ -61,7 +66,9 @@ def test_steady_motion_is_no_cut(face):
 
 def test_reasons_name_what_came_and_what_was_needed(face):
     points, valid, thumbnails = still(face, 60)
-    assert "38 px wide, 64 px needed" in find_segments((points - 150) * 38 / 110 + 150, valid, thumbnails, RULES)[0].reason
+    assert (
+        "38 px wide, 64 px needed" in find_segments((points - 150) * 38 / 110 + 150, valid, thumbnails, RULES)[0].reason
+    )
     assert "0.80 s, 1 s needed" in find_segments(points[:20], valid[:20], thumbnails[:20], RULES)[0].reason
     valid[1::4] = valid[2::4] = False
     assert "found in 5" in find_segments(points, valid, thumbnails, RULES)[0].reason

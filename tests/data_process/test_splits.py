@@ -30,7 +30,9 @@ def test_speakers_stay_whole_and_shares_are_near():
     assert other != split_of
 
 
-@pytest.mark.parametrize(("n_speakers", "expected"), [(1, {"train"}), (2, {"train", "test"}), (3, {"train", "val", "test"})])
+@pytest.mark.parametrize(
+    ("n_speakers", "expected"), [(1, {"train"}), (2, {"train", "test"}), (3, {"train", "val", "test"})]
+)
 def test_few_speakers_fill_train_first(n_speakers, expected):
     speaker_of = {f"c{k}": f"s{k}" for k in range(n_speakers)}
     split_of = splits.split_by_speaker(speaker_of, dict.fromkeys(speaker_of, 1.0), (0.8, 0.1, 0.1), seed=0)
