@@ -33,6 +33,10 @@ class Detection:
         step = self.points[1] - self.points[0]
         return float(np.arctan2(step[1], step[0]))
 
+    def moved(self, by):
+        """The same face, `by` (x, y) pixels further."""
+        return Detection(self.score, self.box + (*by, 0, 0), self.points + by)
+
     def crop(self):
         """Centre, side and angle of the landmark crop."""
         return self.box[:2] + self.box[2:] / 2, float(self.box[2:].max() * CROP_GROWTH), self.angle

@@ -23,7 +23,6 @@ MIN_NEW_PRESENCE = 0.9  # real faces come out at 1.00; text and gravel, when the
 SURE_SCORE = 0.75  # a detection below this score must also hold still when its crop is refined:
 MAX_DRIFT = 0.02  # by at most this part of the face's size (real 0.003-0.015, false 0.027-0.27)
 RETRY_GROWTH = 0.8  # some good detections are refused in the usual crop and accepted in a tighter one
-SAME_FACE_IOU = 0.3
 SMALLEST_TILE = 96  # pixels: a face of 20 px fills a fifth of it
 DEEPEST = 3  # halvings of the picture in the search for small faces
 RECOUNT_EVERY = 25  # frames between two looks at the whole picture while tracking goes well
@@ -58,6 +57,10 @@ class Landmarks:
     def centre(self):
         """(x, y) of the box."""
         return self.box[:2] + self.box[2:] / 2
+
+    def covers(self, point):
+        """Whether (x, y) lies in the box."""
+        return bool((np.abs(point - self.centre) < self.box[2:] / 2).all())
 
 
 @dataclass
@@ -108,19 +111,22 @@ class FaceLandmarker:
     def faces(self, image, deepest=DEEPEST):
         """Faces in (H, W, 3) uint8 RGB as a list of Landmarks, largest first; empty when there is none.
 
-        All come from the same depth of search, so beside a large face a very small one goes unseen.
+        The search goes one halving deeper than where it first finds a face: beside that face, one of half the smallest
+        size the detector sees is counted too.
         """
-        image = _checked(image)
+        image, faces = _checked(image), []
         for detections in self._search(image, deepest):
-            faces = []
-            for face in filter(None, (self._confirmed(image, detection) for detection in detections)):
-                if all(_iou(face.box, other.box) < SAME_FACE_IOU for other in faces):
-                    faces.append(face)
-            if faces:
-                for face in faces:
-                    face.n_faces = len(faces)
-                return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
-        return []
+            is_last = bool(faces)
+            for detection in detections:
+                if not any(face.covers(detection.crop()[0]) for face in faces):
+                    face = self._confirmed(image, detection)
+                    if face is not None and not any(other.covers(face.centre) for other in faces):
+                        faces.append(face)
+            if is_last:
+                break
+        for face in faces:
+            face.n_faces = len(faces)
+        return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
 
     def image(self, image):
         """Landmarks of the largest face in (H, W, 3) uint8 RGB."""
@@ -136,9 +142,8 @@ class FaceLandmarker:
         for number, frame in enumerate(frames):
             size = _same_size(frame, size, number)
             face = None
-            if last is not None and lost == 0:
-                face = self._landmarks(frame, *crop_around(last.points))
-                face = face if face.presence >= MIN_PRESENCE else None
+            if last is not None:
+                face = self._followed(frame, last) if lost == 0 else self._found_near(frame, last)
             if face is None or number % RECOUNT_EVERY == 0:
                 # the deep search costs up to 0.2 s: not on every frame of a stretch without a face
                 faces = self.faces(frame, deepest=DEEPEST if lost % RECOUNT_EVERY == 0 else 1)
@@ -149,6 +154,21 @@ class FaceLandmarker:
             rows.append((face, n_faces))
         return _as_track(rows, size)
 
+    def _followed(self, frame, last):
+        """The face where it was one frame ago; None when it is lost."""
+        face = self._landmarks(frame, *crop_around(last.points))
+        return face if face.presence >= MIN_PRESENCE else None
+
+    def _found_near(self, frame, last):
+        """The face within its own size of where it was last seen, however small the whole picture makes it look."""
+        low = (last.box[:2] - last.box[2:]).clip(0).astype(int)
+        high = (last.box[:2] + 2 * last.box[2:]).clip(0).astype(int)
+        window = frame[low[1] : high[1], low[0] : high[0]]
+        if 0 in window.shape:
+            return None
+        detections = [detection.moved(low) for detection in self._detector(window)]
+        return _nearest([face for face in (self._confirmed(frame, one) for one in detections) if face], last, 0)
+
     def _search(self, image, deepest):
         """Yield the detections of the whole picture, then of its halves, quarters, ..., each list largest first."""
         longest = max(image.shape[:2])
@@ -158,10 +178,7 @@ class FaceLandmarker:
                 return
             found = []
             for x, y, tile in tiles(image, side):
-                for detection in self._detector(tile):
-                    detection.box[:2] += x, y
-                    detection.points += x, y
-                    found.append(detection)
+                found += [detection.moved((x, y)) for detection in self._detector(tile)]
             yield sorted(merge(found), key=lambda detection: -detection.box[2] * detection.box[3])
 
     def _confirmed(self, image, detection):
@@ -188,7 +205,7 @@ class FaceLandmarker:
 class FaceAlignmentLandmarker:
     """The 68 points of the `face_alignment` package behind the same calls, for comparison with published pipelines.
 
-    points are (68, 2) and (T, 68, 2), scores are zero, presence is one. The package downloads its weights at first use.
+    points are (68, 2) and (T, 68, 2), scores zero, presence one. The package downloads its weights at first use.
     """
 
     def __init__(self, device="cpu"):
@@ -247,13 +264,6 @@ def _largest(faces, image):
             "and from the front, at least 30 pixels wide"
         )
     return faces[0]
-
-
-def _iou(one, other):
-    """Intersection over union of two (x, y, width, height) boxes."""
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[:2] + one[2:], other[:2] + other[2:])
-    shared = np.prod(np.clip(high - low, 0, None))
-    return shared / (np.prod(one[2:]) + np.prod(other[2:]) - shared)
 
 
 def _nearest(faces, last, lost):
