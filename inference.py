@@ -11,7 +11,6 @@ import queue
 import sys
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ USER_ERRORS = (
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
 SMALL_FACE_PX = 64  # between the eyes of a 224 px crop lie 64: a smaller face is shown enlarged
 QUIET = 1e-4  # RMS below which a whole file counts as silence
-SIZE_RANGE = (64, 1024)
+SIZE_RANGE = (128, 512)
 
 
 def parse(argv=None):
@@ -72,7 +71,12 @@ def parse(argv=None):
         default="full",
         help="full: the whole picture; crop: the face crop only",
     )
-    p.add_argument("--size", type=int, default=256, help="side of the face crop in pixels, 64..1024")
+    p.add_argument(
+        "--size",
+        type=int,
+        default=256,
+        help="side of the square the head is drawn in, and of the crop, in pixels, 128..512",
+    )
     p.add_argument(
         "--result_dir",
         "--output_path",
@@ -176,28 +180,36 @@ def save_motion(path, motion, method, style, args):
 
 
 def encode(path, frames, n_frames, wav, description):
-    """Write frames as they come; drawing and encoding run beside each other."""
+    """Write frames as they come; drawing and encoding run beside each other. An error in either leaves no file."""
     waiting, failed = queue.Queue(maxsize=8), []
 
     def write():
+        item = None
         try:
             with VideoWriter(path, fps=FPS, audio=wav, sample_rate=deepspeech.SAMPLE_RATE) as video:
-                for frame in iter(waiting.get, None):
-                    video.write(frame)
-        except BaseException as error:  # handed to the caller's thread
+                while (item := waiting.get()) is not None:
+                    if isinstance(item, BaseException):
+                        raise item
+                    video.write(item)
+        except BaseException as error:  # raised again in the caller's thread
             failed.append(error)
-            while waiting.get() is not None:
-                pass
+            while item is not None and not isinstance(item, BaseException):
+                item = waiting.get()
 
-    writer = threading.Thread(target=write, daemon=True)
+    writer = threading.Thread(target=write)
     writer.start()
-    with ExitStack() as stack:
-        stack.callback(writer.join)
-        stack.callback(waiting.put, None)
+    end = None
+    try:
         for frame in tqdm(frames, total=n_frames, unit="frame", desc=description, disable=None):
             if failed:
                 break
             waiting.put(frame)
+    except BaseException as error:
+        end = error
+        raise
+    finally:
+        waiting.put(end)
+        writer.join()
     if failed:
         raise failed[0]
 
@@ -247,21 +259,21 @@ def run(args):
     features = deepspeech.features(wav)
     pose = reference_pose(reference, n_frames) if reference else None
     renderer = find(RENDERERS, "mesh")(method.face)
-    material = renderer.prepare(image, portrait, size=args.size)
+    material = renderer.prepare(image, portrait, size=args.size, full=args.preprocess == "full")
     paths, motions = [], []
     for name, style in zip(names, styles, strict=True):
         motion = generate(method, features, style, n_frames, args, pose)
         motions.append(motion)
         save_motion(args.result_dir / f"{name}.npz", motion, method, style, args)
         paths.append(args.result_dir / f"{name}.mp4")
-        encode(paths[-1], renderer.render(material, **motion, full=args.preprocess == "full"), n_frames, wav, name)
+        encode(paths[-1], renderer.render(material, **motion), n_frames, wav, name)
     seconds = time.perf_counter() - started
     print(
         f"{n_frames * len(styles)} frames in {seconds:.1f} s: {n_frames * len(styles) / seconds:.1f} frames a second, sound to file"
     )
     if len(motions) > 1:
         paths.append(args.result_dir / f"{base}.mp4")
-        streams = [renderer.render(material, **motion, full=args.preprocess == "full") for motion in motions]
+        streams = [renderer.render(material, **motion) for motion in motions]
         encode(paths[-1], beside(streams), n_frames, wav, base)
     return paths
 

@@ -1,0 +1,59 @@
+"""Styles of the speakers of a store, and a livelier and a calmer version of their mean, as JSON files that --style_clip takes by name.
+
+    python -m scripts.make_styles --lmdb data/lmdb/grid --output data/checkpoints/default/styles
+
+A speaker's style is the mean over the clips of the train split. `lively` and `restrained` are the mean of all speakers with every
+spread multiplied by 1.4 and 0.6: the same resting face, larger and smaller movements.
+"""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_process.schema import unpack_track
+from data_process.store import Store
+from deep_3drecon.face_model import load_face_model
+from models.style import Style
+
+STRENGTHS = {"lively": 1.4, "restrained": 0.6}
+
+
+def speaker_styles(lmdb):
+    """{speaker: mean Style of the speaker's training clips}."""
+    store = Store(lmdb)
+    lids = load_face_model(store.meta["face_model"]).index("eyeBlinkLeft", "eyeBlinkRight")
+    styles = {}
+    for k, clip in enumerate(tqdm(store.clips("train"), unit="clip", disable=None)):
+        track = unpack_track(store.bytes("train", "track", k))
+        styles.setdefault(clip["speaker"], []).append(Style.from_statistics(track, clip["name"], blink_columns=lids))
+    store.close()
+    return {
+        speaker: named(Style.average(some), f"mean of {len(some)} clips of {speaker}")
+        for speaker, some in styles.items()
+    }
+
+
+def named(style, source):
+    """The style under another description."""
+    return Style(style.parts, style.origin, source, style.face_model, style.blinks)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--lmdb", required=True, type=Path)
+    parser.add_argument("--output", required=True, type=Path)
+    args = parser.parse_args()
+    styles = speaker_styles(args.lmdb)
+    mean = Style.average(styles.values())
+    styles |= {
+        name: named(mean.scaled(strength), f"mean speaker, spreads x {strength}")
+        for name, strength in STRENGTHS.items()
+    }
+    for name, style in styles.items():
+        style.save(args.output / f"{name}.json")
+        print(f"{args.output / name}.json: {style.source}, {60 * style.blinks.rate_hz:.0f} blinks a minute")
+
+
+if __name__ == "__main__":
+    main()
