@@ -217,8 +217,8 @@ def _rgb(frame, width):
     """(H, W, 3) uint8 RGB of a decoded frame, stretched to `width` (square pixels), then turned upright."""
     # swscale reads untagged colour as BT.601; players read untagged HD as BT.709.
     is_untagged_hd = int(frame.colorspace) == 2 and (frame.width >= 1280 or frame.height > 576)
-    image = frame.to_ndarray(format="rgb24", width=width, interpolation=EXACT,
-                             src_colorspace=Colorspace.ITU709 if is_untagged_hd else None)
+    space = Colorspace.ITU709 if is_untagged_hd else None
+    image = frame.to_ndarray(format="rgb24", width=width, interpolation=EXACT, src_colorspace=space, threads=1)
     turns = round(frame.rotation / 90) % 4  # counter-clockwise, as np.rot90
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 

@@ -89,7 +89,12 @@ class VideoWriter:
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, interpolation=EXACT)
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=EXACT,
+            threads=1,
+        )
         picture.pts, picture.time_base = self.n_frames, 1 / self.fps
         self.n_frames += 1
         self._mux(self._picture, picture)
