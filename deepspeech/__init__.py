@@ -7,6 +7,7 @@ n_frames = n_motion_frames(len(wav))    # T = A / 2 motion frames at 25 fps; fra
 
 from .audio_io import AudioError, load_audio
 from .features import FeatureStream, features
+from .phones import PhoneSpan, phone_spans
 from .posteriors import BLANK, PHONEMES, get_prob, smooth_prob
 from .spectral import energy, mel, paper_energy
 from .timing import FEATURE_HZ, MOTION_FPS, SAMPLE_RATE, n_feature_rows, n_motion_frames
@@ -18,6 +19,7 @@ __all__ = [
     "FeatureStream",
     "MOTION_FPS",
     "PHONEMES",
+    "PhoneSpan",
     "SAMPLE_RATE",
     "energy",
     "features",
@@ -27,5 +29,6 @@ __all__ = [
     "n_feature_rows",
     "n_motion_frames",
     "paper_energy",
+    "phone_spans",
     "smooth_prob",
 ]

@@ -1,6 +1,5 @@
 """Any audio file, or the sound of any video file, as 16 kHz mono float32."""
 
-from collections import deque
 from pathlib import Path
 
 import av
@@ -73,7 +72,7 @@ def _load_array(samples, rate):
 
 def _load_file(path: Path, partial: bool) -> np.ndarray:
     if not path.is_file():
-        raise AudioError(f"{path}: no such file")
+        raise AudioError(f"{path}: is {'a folder' if path.is_dir() else 'missing'}; an audio or video file is needed")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     try:
@@ -81,20 +80,17 @@ def _load_file(path: Path, partial: bool) -> np.ndarray:
     except soundfile.LibsndfileError:
         return _load_container(path, partial)
     with sound:
-        rate = sound.samplerate
-        return _to_mono_16k(_soundfile_blocks(sound, path, partial), rate, str(path))
+        if sound.frames > 0:  # 0 also where libsndfile cannot tell, as in an ogg file that is cut off
+            try:
+                return _to_mono_16k(_soundfile_blocks(sound), sound.samplerate, str(path))
+            except soundfile.LibsndfileError as error:
+                if not partial:
+                    raise _damaged(path, sound.tell() / sound.samplerate, error) from error
+    return _load_container(path, partial)  # FFmpeg gives what lies before the damage
 
 
-def _soundfile_blocks(sound, path, partial):
-    while True:
-        try:
-            block = sound.read(READ_SECONDS * sound.samplerate, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            if partial:
-                return
-            raise _damaged(path, sound.tell() / sound.samplerate, error) from error
-        if len(block) == 0:
-            return
+def _soundfile_blocks(sound):
+    while len(block := sound.read(READ_SECONDS * sound.samplerate, dtype="float32", always_2d=True)):
         yield block
 
 
@@ -183,17 +179,38 @@ def _to_mono_16k(blocks, rate: int, name: str) -> np.ndarray:
     resampler = None
     if rate != SAMPLE_RATE:
         resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    pieces, n_read = deque(), 0
+    sound, n_read = _Growing(), 0
     for block in blocks:
         mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
         _check(mono, n_read, rate, name)
         n_read += len(mono)
-        pieces.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
+        sound.append(mono if resampler is None else resampler.resample_chunk(np.ascontiguousarray(mono)))
     if n_read == 0:
         raise AudioError(f"{name}: contains no sound (0 samples)")
     if resampler is not None:
-        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    return _join(pieces, name)
+        sound.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    if sound.length == 0:
+        raise AudioError(f"{name}: is shorter than one sample at {SAMPLE_RATE} Hz")
+    return sound.array()
+
+
+class _Growing:
+    """A float32 array that grows in place a minute at a time, so that a long sound is never held twice."""
+
+    def __init__(self):
+        self._samples, self.length = np.empty(0, np.float32), 0
+
+    def append(self, piece):
+        end = self.length + len(piece)
+        if end > len(self._samples):
+            # No view of the array exists yet, so the unsafe resize is safe; it extends the memory without a copy.
+            self._samples.resize(end + 60 * SAMPLE_RATE, refcheck=False)
+        self._samples[self.length : end] = piece
+        self.length = end
+
+    def array(self):
+        self._samples.resize(self.length, refcheck=False)
+        return self._samples
 
 
 def _check(mono, n_before, rate, name):
@@ -206,16 +223,3 @@ def _check(mono, n_before, rate, name):
     if peak > LARGEST_SAMPLE:
         needed = "[-1, 1] is needed; divide by the full scale (32768 for 16 bit)"
         raise AudioError(f"{name}: float samples reach {peak:.0f}, {needed}")
-
-
-def _join(pieces: deque, name) -> np.ndarray:
-    """Concatenate and release piece by piece, so that the sound is never held twice."""
-    total = sum(map(len, pieces))
-    if total == 0:
-        raise AudioError(f"{name}: is shorter than one sample at {SAMPLE_RATE} Hz")
-    sound, at = np.empty(total, np.float32), 0
-    while pieces:
-        piece = pieces.popleft()
-        sound[at : at + len(piece)] = piece
-        at += len(piece)
-    return sound
