@@ -115,10 +115,3 @@ def expression_losses(pred, true, identity, valid, std, geometry):
             lip_opening(geometry, identity, pred), lip_opening(geometry, identity, true), valid
         ),
     }
-
-
-def correlation(pred, true):
-    """Pearson correlation over time of two curves (T,); 0 where one of them is flat."""
-    pred, true = pred - pred.mean(), true - true.mean()
-    scale = pred.square().sum().sqrt() * true.square().sum().sqrt()
-    return (pred * true).sum() / scale if scale > EPSILON else torch.zeros(())

@@ -28,9 +28,9 @@ from torch import nn
 
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FPS
-from models import augment, losses, windows
+from models import augment, losses, metrics, windows
+from models.amplitude import POSE, articulated, styled_pose
 from models.blinks import add_blinks, generate_blinks
-from models.pose import POSE, styled_pose
 from models.style import STYLE_PARTS, Style
 
 
@@ -241,6 +241,10 @@ class StyleAvatar(nn.Module):
         self.register_buffer("pose_power", torch.ones(POSE))  # running mean square of the predicted pose, z-scored
         names = list(self.face.expression_names)
         self.blink_columns = [names.index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight") if n in names]
+        self.mouth_columns = (augment.expression_groups(names) == 0).numpy()
+        self.opening = (
+            losses.lip_gauge(self.face)["exp"][:, 1].mean(0).numpy()
+        )  # mm up of the upper inner lip over the lower
         self._geometry = None
 
     def _register_statistics(self, stats):
@@ -410,17 +414,19 @@ class StyleAvatar(nn.Module):
         motion = {n: x[None] for n, x in self._whole_clip(features, self.split_style(batch["style"]), n_frames).items()}
         out = self._losses(motion, batch["exp"], batch, valid)
         opening = [losses.lip_opening(self.geometry(), batch["id"], x)[valid] for x in (motion["exp"], batch["exp"])]
-        return out | {"lip_correlation": losses.correlation(*opening)}
+        score = torch.tensor(metrics.correlation(*(x.cpu() for x in opening)))
+        return out | {"lip_correlation": score.nan_to_num()}
 
     @torch.no_grad()
-    def generate(self, features, style, n_frames=None, seed=0, blinks=True, chunk=500):
+    def generate(self, features, style, n_frames=None, seed=0, blinks=True, articulate=True, chunk=500):
         """Motion of one clip.
 
-        features  {stream: (A, C)} arrays or tensors at 50 Hz
-        style     Style of the same face model
-        n_frames  T; None: as long as the features
-        seed      of the blinks
-        chunk     frames at a time (tiny); memory grows with it, the result does not change
+        features    {stream: (A, C)} arrays or tensors at 50 Hz
+        style       Style of the same face model
+        n_frames    T; None: as long as the features
+        seed        of the blinks
+        articulate  stretch the mouth's movement to the style's; without, it is the least-squares answer
+        chunk       frames at a time (tiny); memory grows with it, results do not change
 
         Returns float32 arrays {"exp": (T, E) coefficients, ARKit ones within [0, 1], "angle": (T, 3) radians and
         "trans": (T, 3) dm about the head's rest}. Without a pose head the pose is zero.
@@ -431,9 +437,10 @@ class StyleAvatar(nn.Module):
         }
         n_frames = n_frames or len(rows[self.streams[0]]) // windows.ROWS_PER_FRAME
         parts = {name: torch.as_tensor(v, device=self.exp_std.device)[None] for name, v in style.parts.items()}
-
         motion = self._whole_clip(rows, parts, n_frames, chunk)
         exp = motion["exp"].cpu().numpy()
+        if articulate:
+            exp = articulated(exp, style.parts["std_exp"], self.opening, self.mouth_columns)
         if blinks and self.blink_columns:
             exp[:, self.blink_columns] = add_blinks(
                 exp[:, self.blink_columns], generate_blinks(n_frames, FPS, style.blinks, seed)

@@ -38,7 +38,9 @@ def test_scaled_motion_has_the_scaled_style():
 
 def test_gains_fill_their_range_evenly_on_both_sides():
     one = torch.ones(4000, 52)
-    _, gain, _ = augment.scale_expression(torch.ones(4000, 1, 52), one, one, one, augment.expression_groups(EXPRESSIONS), 1.6)
+    _, gain, _ = augment.scale_expression(
+        torch.ones(4000, 1, 52), one, one, one, augment.expression_groups(EXPRESSIONS), 1.6
+    )
     assert gain.min() > 1 / 1.6 and gain.max() < 1.6 and abs(gain.log().mean()) < 0.01
     assert gain.log().std() == pytest.approx(math.log(1.6) / math.sqrt(3), rel=0.03)
 
