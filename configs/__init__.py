@@ -70,6 +70,7 @@ class AugmentConfig:
     feature_drop: float = 0.0  # share of audio rows set to zero
     gain_db: float = 0.0  # mel and energy louder or softer by up to this much, uniformly
     colour: float = 0.0  # standard deviation of a smooth curve over the z-scored mel bands: another microphone
+    shift_bands: float = 0.0  # mel bands by which a voice is moved up or down: another length of the vocal tract
     mask_bands: int = 0  # widest stretch of mel bands that is hidden
     stream_drop: float = 0.0  # chance of each of phonemes and mel to be hidden for a whole window
     style_noise: float = 0.0  # standard deviation, on the z-scored style code

@@ -42,6 +42,20 @@ def colour(x, spread):
     return x + spread * torch.randn(len(x), 1, 4, device=x.device) @ waves
 
 
+def shift_bands(x, furthest):
+    """Another length of the vocal tract: z-scored x (B, A, n) moved along its bands by up to `furthest`, uniformly, edges repeated.
+
+    On a mel axis the formants of a longer tract lie lower by about the same number of bands everywhere (Jaitly and Hinton, 2013).
+    """
+    n = x.shape[-1]
+    shift = (2 * torch.rand(len(x), 1, device=x.device) - 1) * furthest
+    position = (torch.arange(n, device=x.device) + shift).clamp(0, n - 1)
+    left = position.floor().long().clamp(max=n - 2)
+    part = (position - left)[:, None]
+    index = left[:, None].expand(-1, x.shape[1], -1)
+    return x.gather(2, index) * (1 - part) + x.gather(2, index + 1) * part
+
+
 def mask_bands(x, widest):
     """Zero one stretch of up to `widest` neighbouring bands of each clip of z-scored x (B, A, n) (SpecAugment, Park et
     al. 2019).

@@ -43,6 +43,7 @@ def save(path, method_name, method, extra=None):
     aside_weights, aside_text = weights.with_suffix(".safetensors.part"), text.with_suffix(".json.part")
     save_file({name: x.detach().cpu().contiguous() for name, x in method.state_dict().items()}, aside_weights)
     aside_text.write_text(json.dumps(content, indent=1))
+    os.chmod(aside_weights, 0o644)  # safetensors makes files that only their owner reads
     os.replace(aside_weights, weights)
     os.replace(aside_text, text)
     return weights

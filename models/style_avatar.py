@@ -372,7 +372,8 @@ class StyleAvatar(nn.Module):
             features = features | {"mel": mel, "energy": energy}
         features = self.normalised(features)
         if "mel" in features:
-            mel = augment.colour(features["mel"], how.get("colour", 0))
+            mel = augment.shift_bands(features["mel"], how.get("shift_bands", 0))
+            mel = augment.colour(mel, how.get("colour", 0))
             features["mel"] = augment.mask_bands(mel, how.get("mask_bands", 0))
         if how.get("stream_drop", 0):
             features |= augment.drop_streams({n: x for n, x in features.items() if n != "energy"}, how["stream_drop"])

@@ -87,3 +87,12 @@ def test_one_stream_always_stays():
     out = augment.drop_streams(streams, 0.6)
     gone = torch.stack([(x == 0).all(2).all(1) for x in out.values()])
     assert not gone.all(0).any() and 0.2 < gone.float().mean() < 0.6
+
+
+def test_voices_shift_along_the_bands():
+    x = torch.arange(40.0).expand(500, 3, 40)
+    out = augment.shift_bands(x, 2.0)
+    moved = out[:, :, 5:35] - x[:, :, 5:35]
+    assert moved.std((1, 2)).max() < 1e-5 and moved.abs().max() <= 2 and moved[:, 0, 0].std() > 1
+    assert out.min() >= 0 and out.max() <= 39
+    torch.testing.assert_close(augment.shift_bands(x, 0.0), x)
