@@ -1,10 +1,12 @@
 """Map a function over many clips in worker processes, in order, so that Ctrl-C leaves nothing half done."""
 
+import os
 import signal
+import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 
 class WorkerError(RuntimeError):
@@ -40,8 +42,15 @@ def map_in_order(function, items, workers=1):
 
 
 def _quiet_worker():
-    """Leave Ctrl-C to the main process, and one thread to each worker: more are slower when cores are shared."""
+    """Leave Ctrl-C to the main process, take one thread (more are slower on shared cores), and end when the parent ends."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    # a worker waits for work for ever; if the main process is killed outright nobody would tell it to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    parent_process().join()
+    os._exit(1)
