@@ -3,12 +3,14 @@
     python -m scripts.make_styles --lmdb data/lmdb/grid --output data/checkpoints/default/styles
 
 A speaker's style is the mean over the clips of the train split. `lively` and `restrained` are the mean of all speakers with every
-spread multiplied by 1.4 and 0.6: the same resting face, larger and smaller movements.
+spread multiplied by 1.4 and 0.6: the same resting face, larger and smaller movements. Speakers of read corpora keep their heads
+still, so those two get the head motion of people in conversation (HEAD_SPREAD), multiplied alike.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from data_process.schema import unpack_track
@@ -17,6 +19,9 @@ from deep_3drecon.face_model import load_face_model
 from models.style import Style
 
 STRENGTHS = {"lively": 1.4, "restrained": 0.6}
+# spread of quaternion (half the angle in radians: pitch 2.3, yaw 2.6, roll 1.4 degrees) and translation (dm) in conversation
+HEAD_SPREAD = np.array([0.001, 0.020, 0.023, 0.012, 0.03, 0.03, 0.04], np.float32)
+HEAD_CHANGE = HEAD_SPREAD / 6  # per frame, as in the corpora: spread over change is about 6 at 25 fps
 
 
 def speaker_styles(lmdb):
