@@ -58,6 +58,33 @@ def split_by_speaker(speaker_of, seconds_of, fractions, seed):
     return {clip: split_of[speaker] for clip, speaker in speaker_of.items()}
 
 
+def split_into_folds(speaker_of, seconds_of, fold, n_folds, val_fraction, seed):
+    """One of n_folds splits in which every speaker is tested once -> {clip: split}.
+
+    speaker_of: {clip: speaker}. seconds_of: {clip: seconds}. Speakers, longest first, go to the fold with the fewest seconds;
+    fold number `fold` is test. Of the others those are val that, in seeded order, still fit into val_fraction of their seconds.
+    """
+    n_speakers = len(set(speaker_of.values()))
+    if not 0 <= fold < n_folds <= n_speakers:
+        raise StoreError(
+            f"fold {fold} of {n_folds} came for {n_speakers} speakers: 0 <= fold < folds <= speakers is needed"
+        )
+    seconds = dict.fromkeys(shuffled(set(speaker_of.values()), seed), 0.0)
+    for clip, speaker in speaker_of.items():
+        seconds[speaker] += seconds_of[clip]
+    filled, fold_of = [0.0] * n_folds, {}
+    for speaker in sorted(seconds, key=lambda s: -seconds[s]):
+        fold_of[speaker] = filled.index(min(filled))
+        filled[fold_of[speaker]] += seconds[speaker]
+    room = val_fraction * (sum(filled) - filled[fold])
+    split_of_speaker = {}
+    for speaker in seconds:
+        is_val = fold_of[speaker] != fold and seconds[speaker] <= room
+        room -= seconds[speaker] if is_val else 0
+        split_of_speaker[speaker] = "test" if fold_of[speaker] == fold else "val" if is_val else "train"
+    return {clip: split_of_speaker[speaker] for clip, speaker in speaker_of.items()}
+
+
 def read_split_list(path, names):
     """A split file -> ({clip: split}, names in the file that are not among `names`).
 

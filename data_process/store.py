@@ -77,8 +77,11 @@ class Store:
 
     def frame(self, split, index, frame):
         """One frame's face crop, (S, S, 3) uint8 RGB."""
-        data = self._read(schema.database(split, "frames"), schema.frame_key(index, frame))
-        return simplejpeg.decode_jpeg(data, colorspace="RGB")
+        return simplejpeg.decode_jpeg(self.jpeg(split, index, frame), colorspace="RGB")
+
+    def jpeg(self, split, index, frame):
+        """One frame's face crop as JPEG bytes."""
+        return self._read(schema.database(split, "frames"), schema.frame_key(index, frame))
 
     def close(self):
         """Let go of the LMDB environment of this path in this process."""

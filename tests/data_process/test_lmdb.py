@@ -13,7 +13,7 @@ import pytest
 import simplejpeg
 import soundfile
 
-from data_process import build_lmdb, schema, store
+from data_process import build_lmdb, merge_lmdb, schema, store
 from data_process.build_lmdb import ClipSettings, build, find_clips, main, process_clip
 from data_process.clips import find_videos, make_jobs, run
 from data_process.cutting import CutSettings
@@ -251,6 +251,33 @@ def test_clips_outside_of_the_list_are_named(clip_folder, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "speaker9__take9" in printed.err and "speaker0__take2: not named in split.json" in printed.out
     assert [len(Store(tmp_path / "x.lmdb").clips(s)) for s in schema.SPLITS] == [1, 0, 1]
+
+
+def test_merging_copies_every_record_and_splits_anew(clip_folder, tmp_path, capsys):
+    clips = find_clips(clip_folder)
+    paths = []
+    for k, names in enumerate((("speaker0__take0", "speaker1__take1"), ("speaker0__take2", "speaker1__take3"))):
+        paths.append(tmp_path / f"{k}.lmdb")
+        part = {name: SPLIT[name] for name in names}
+        build(clips, paths[k], part, SPEAKERS, ClipSettings(frames=64), progress=False)
+    merged = tmp_path / "merged.lmdb"
+    assert merge_lmdb.main(["--inputs", *map(str, paths), "--output", str(merged), "--fold", "0", "2"]) == 0
+    assert "test: 2 clips" in capsys.readouterr().out
+    reader = Store(merged)
+    assert {c["speaker"] for c in reader.clips("test")} != {c["speaker"] for c in reader.clips("train")}
+    found = merge_lmdb.find_records([Store(path) for path in paths])
+    for split in ("train", "test"):
+        for index, clip in enumerate(reader.clips(split)):
+            source, old_split, old_index = found[clip["name"]]
+            for record in [r for r in schema.RECORDS if r != "frames"]:
+                assert reader.bytes(split, record, index) == source.bytes(old_split, record, old_index)
+            last = clip["n_frames"] - 1
+            assert reader.jpeg(split, index, last) == source.jpeg(old_split, old_index, last)
+    assert (
+        merge_lmdb.main(["--inputs", str(merged), str(paths[0]), "--output", str(tmp_path / "y"), "--fold", "0", "2"])
+        == 1
+    )
+    assert "names must differ" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_store(tmp_path):

@@ -45,6 +45,21 @@ def test_a_share_of_nothing_gets_nobody():
     assert sorted(split_of.values()) == ["train"] * 3 + ["val"] * 3
 
 
+def test_every_speaker_is_tested_once():
+    speaker_of = {name: name.split("_")[0] for name in NAMES}
+    seconds_of = {name: 1.0 + 3 * (name[1] == "4") for name in NAMES}
+    folds = [splits.split_into_folds(speaker_of, seconds_of, k, 4, 0.2, seed=2) for k in range(4)]
+    tested = [{speaker_of[n] for n, s in fold.items() if s == "test"} for fold in folds]
+    assert sum(map(len, tested)) == len(set.union(*tested)) == 10
+    for fold in folds:
+        by_split = {s: {speaker_of[n] for n in fold if fold[n] == s} for s in ("train", "val", "test")}
+        assert all(by_split.values()) and sum(map(len, by_split.values())) == 10, "no speaker is in two splits"
+        val, rest = (sum(seconds_of[n] for n in fold if fold[n] in part) for part in (("val",), ("train", "val")))
+        assert 0 < val <= 0.2 * rest
+    with pytest.raises(StoreError, match="folds <= speakers"):
+        splits.split_into_folds(speaker_of, seconds_of, 0, 11, 0.1, seed=2)
+
+
 def test_split_lists(tmp_path):
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"train": ["a"], "test": ["b", "gone"]}))

@@ -1,0 +1,112 @@
+"""Stores -> one store with another split, records copied as they are: corpora joined, folds made, nothing computed again.
+
+    python -m data_process.merge_lmdb --inputs data/grid.lmdb data/clips.lmdb --output data/fold0.lmdb --fold 0 4
+
+Clips are taken from every split of the inputs, in order of their names. A stopped merge goes on with the same command.
+"""
+
+import argparse
+import sys
+
+from tqdm import tqdm
+
+from data_process import schema
+from data_process.build_lmdb import summary
+from data_process.schema import StoreError
+from data_process.splits import read_split_list, split_by_speaker, split_into_folds
+from data_process.store import Store, StoreWriter
+
+
+def find_records(stores):
+    """{clip name: (Store, split, index)} of all clips of the stores, in order of the names."""
+    found = {}
+    for store in stores:
+        for split in schema.SPLITS:
+            for index, clip in enumerate(store.clips(split)):
+                if clip["name"] in found:
+                    raise StoreError(
+                        f"{clip['name']} is in {found[clip['name']][0].path} and in {store.path}: names must differ"
+                    )
+                found[clip["name"]] = store, split, index
+    return dict(sorted(found.items()))
+
+
+def merge(stores, output, split_of, progress=True):
+    """Copy the clips that `split_of` {name: split} names into a new store -> its `meta`."""
+    settings = _settings(stores[0])
+    for store in stores[1:]:
+        if _settings(store) != settings:
+            raise StoreError(
+                f"{store.path} and {stores[0].path} were built with different settings: build one of them anew"
+            )
+    found = find_records(stores)
+    shared = {
+        k: v for k, v in stores[0].meta.items() if k not in ("splits", "skipped", "speakers", "settings", "complete")
+    }
+    with StoreWriter(output, {**settings, "split": sorted(split_of.items())}) as writer:
+        todo = [name for name in found if name in split_of and name not in writer.journal]
+        for name in tqdm(todo, unit="clip", disable=not progress):
+            store, split, index = found[name]
+            about = {key: value for key, value in store.clips(split)[index].items() if key != "name"}
+            frames = _frames(store, split, index, about["n_frames"]) if settings["clip"]["frames"] else ()
+            records = {record: store.bytes(split, record, index) for record in schema.RECORDS if record != "frames"}
+            writer.add(name, "merged", split_of[name], records, about, frames)
+        who = sorted({clip["info"]["speaker"] for clip in writer.journal.values()})
+        left_out = {name: "not named in the split" for name in found if name not in split_of}
+        return writer.finish({**shared, "speakers": who}, left_out)
+
+
+def _settings(store):
+    """What the records were made with; the split of a store that was itself merged is no part of it."""
+    return {name: value for name, value in store.meta["settings"].items() if name != "split"}
+
+
+def _frames(store, split, index, n_frames):
+    return [store.jpeg(split, index, frame) for frame in range(n_frames)]
+
+
+def main(argv=None):
+    """Exit status: 0 written, 1 not, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        description="Join LMDB stores, or split one anew, without computing anything again."
+    )
+    parser.add_argument("--inputs", nargs="+", required=True, help="stores made by data_process.build_lmdb")
+    parser.add_argument("--output", required=True, help="LMDB folder to write")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--split", help="JSON as for build_lmdb")
+    how.add_argument(
+        "--fractions", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="shares, whole speakers"
+    )
+    how.add_argument(
+        "--fold", nargs=2, type=int, metavar=("K", "N"), help="speakers in N folds: test is fold K, counted from 0"
+    )
+    parser.add_argument("--val_fraction", type=float, default=0.1, help="with --fold: share for val (default 0.1)")
+    parser.add_argument("--seed", type=int, default=1, help="order of the speakers (default 1)")
+    args = parser.parse_args(argv)
+    try:
+        stores = [Store(path) for path in args.inputs]
+        about = {name: store.clips(split)[index] for name, (store, split, index) in find_records(stores).items()}
+        speaker_of = {name: clip["speaker"] for name, clip in about.items()}
+        length_of = {name: clip["n_frames"] for name, clip in about.items()}
+        if args.split:
+            split_of, absent = read_split_list(args.split, about)
+            if absent:
+                print(
+                    f"note: {len(absent)} names of {args.split} are in no store, the first {absent[0]}", file=sys.stderr
+                )
+        elif args.fold:
+            split_of = split_into_folds(speaker_of, length_of, *args.fold, args.val_fraction, args.seed)
+        else:
+            split_of = split_by_speaker(speaker_of, length_of, args.fractions, args.seed)
+        print(summary(merge(stores, args.output, split_of)), end="")
+    except KeyboardInterrupt:
+        print(f"\nstopped; what is in {args.output} is whole: run the same command to go on", file=sys.stderr)
+        return 130
+    except (StoreError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
