@@ -26,11 +26,12 @@ SURE_FACING = 0.45  # cosine to the camera above which a vertex lends its colour
 class Atlas:
     """Texture of one head.
 
-    colour (S, S, 3) float32 0..255, filled everywhere; seen (S, S) float32 0..1, how much of it the picture shows;
+    colour (S, S, 3) float32 0..255, filled everywhere; smooth (S, S, 3), the fill alone, also where the picture shows the surface; seen (S, S) float32 0..1, how much of it the picture shows;
     rast (S, S, 4), the triangles in uv space, to paint more attributes with.
     """
 
     colour: np.ndarray
+    smooth: np.ndarray
     seen: np.ndarray
     rast: np.ndarray
 
@@ -42,15 +43,16 @@ def places(posed, to_picture):
     return torch.cat([flat * depth, depth], -1)
 
 
-def box_clip(place, box):
+def box_clip(place, box, sink=0.0):
     """Clip space for drawing into a square of a picture, first row on top: places (..., V, 3), box (left, top, side) -> (..., V, 4).
 
     left and top are the outer edges of the square in pixels, -0.5 being the edge of the picture.
+    sink (V,): dm by which points count as deeper when the nearest is chosen; where they are drawn does not change.
     """
     left, top, side = box
     x, y, depth = place.unbind(-1)
     near, far = camera.NEAR_DM, camera.FAR_DM
-    z = (depth * (far + near) - 2 * far * near) / (far - near)
+    z = depth * (far + near - 2 * far * near / (depth + sink)) / (far - near)
     return torch.stack([2 * (x - left * depth) / side - depth, 2 * (y - top * depth) / side - depth, z, depth], -1)
 
 
@@ -110,7 +112,8 @@ def laplacian(triangles, weld):
     corner = weld[triangles]
     edges = np.concatenate([corner[:, [0, 1]], corner[:, [1, 2]], corner[:, [2, 0]]])
     n = len(weld)
-    joined = sparse.coo_matrix((np.ones(2 * len(edges)), (np.r_[edges[:, 0], edges[:, 1]], np.r_[edges[:, 1], edges[:, 0]])), (n, n)).tocsr()
+    ends = np.concatenate([edges, edges[:, ::-1]]).T
+    joined = sparse.coo_matrix((np.ones(ends.shape[1]), tuple(ends)), (n, n)).tocsr()
     joined.data[:] = 1
     degree = np.asarray(joined.sum(1)).ravel()
     scale = sparse.diags(1 / np.maximum(degree, 1))
@@ -161,11 +164,12 @@ def unwrap(picture, place, cosine, model, distrust=(), size=1024):
     drawn = rast[..., 3] > 0
     texel = at[..., :2] / np.maximum(at[..., 2:3], 1e-6)
     visible = drawn & seen(texel, at[..., 2], at[..., 3], depths, box, extent)
-    visible = visible.astype(np.float32)
+    visible = cv2.dilate(visible.astype(np.float32), np.ones((3, 3), np.uint8)) * drawn  # bilinear look-up mixes in a neighbour
     colour = np.where(visible[..., None] > 0, sample(picture, texel), at[..., 4:])
     colour = _from_other_side(colour, visible * np.clip((at[..., 3] - 0.1) / 0.2, 0, 1), visible, at[..., 4:], drawn, size)
     nearest = _nearest_drawn(drawn)
-    return Atlas(colour.reshape(-1, 3)[nearest].reshape(size, size, 3), visible.ravel()[nearest].reshape(size, size), rast)
+    colour, smooth, visible = (a.reshape(size * size, -1)[nearest].reshape(size, size, -1) for a in (colour, at[..., 4:], visible))
+    return Atlas(colour, smooth, visible[..., 0], rast)
 
 
 def _in_uv(model, attributes, size):

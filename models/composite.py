@@ -10,31 +10,41 @@ import numba
 import numpy as np
 
 _jit = numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
+_inline = numba.njit(nogil=True, inline="always", fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
 
-STRETCH_LOW, STRETCH_HIGH = 0.22, 0.5  # portrait pixels for one drawn pixel: below the first a place is a smear and made colour replaces it
-STILL = 0.02  # pixels; less is no motion
+EMPTY, PLAIN, MIXED = 0, 1, 2  # what the four cells about a pixel hold: nothing, portrait only, anything else
+CHANNELS = 7
 
 
-def head_layer(at, mask, texture, box, opening):
-    """(G, G, 7) float32 layer = share of portrait p, p dx, p dy, made colour (3) times its share, coverage.
+def head_layer(at, mask, texture, box, light, made):
+    """The drawn head: layer (G, G, 7) float32 and kinds (G, G) uint8.
 
-    at (G, G, 5) float32: place in the portrait (x d, y d, d) and uv of what is drawn in each cell, mask (G, G) bool, texture
-    (S, S, 5) of the material, box (left, top, side), opening 0..1 light that reaches the inside of the mouth.
+    Layer: share p of the portrait, p dx, p dy, made colour (3) times its share, coverage; all but the displacement 0..1 or 0..255.
+    kinds: EMPTY, PLAIN or MIXED for the square between the cell and its right, lower and diagonal neighbours.
+    at (G, G, 6) float32: place in the portrait (x d, y d, d), uv and, above 0, "needs the texture"; changed in place.
+    mask (G, G) bool, texture (S, S, 6) of the material, box (left, top, side), light 0..1 that reaches into the mouth,
+    made 0..1 how far made colour may replace what the portrait does not show; 0 gives the portrait back.
     """
-    layer = np.empty((*mask.shape, 7), np.float32)
-    inside = np.empty(mask.shape, np.float32)
-    _places(at, mask, box[0], box[1], box[2] / mask.shape[0])
-    _head_layer(at, mask, texture, box[0], box[1], box[2] / mask.shape[0], layer, inside)
-    if inside.any():
-        # a pixel whose surroundings are lips lies in their shadow
-        radius = max(1, mask.shape[0] // 48)
-        around = cv2.blur(inside, (2 * radius + 1, 2 * radius + 1))
-        _shade_inside(layer, inside, around, np.float32(opening))
-    return layer
+    layer = np.empty((*mask.shape, CHANNELS), np.float32)
+    inside = np.zeros(mask.shape, np.float32)
+    kinds = np.zeros(mask.shape, np.uint8)
+    _divide(at, mask)
+    _head_layer(at, mask, texture, np.asarray(box, np.float32), np.float32(made), layer, inside)
+    rows = np.flatnonzero(inside.any(1))
+    if len(rows):
+        # a place whose surroundings are lips lies in their shadow
+        columns = np.flatnonzero(inside[rows].any(0))
+        radius = max(1, mask.shape[0] // 64)
+        low = max(rows[0] - radius, 0), max(columns[0] - radius, 0)
+        part = np.s_[low[0] : rows[-1] + radius + 1, low[1] : columns[-1] + radius + 1]
+        around = cv2.blur(inside[part], (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_CONSTANT)
+        _shade_inside(layer[part], inside[part], around, np.float32(light))
+    _kinds(layer, kinds)
+    return layer, kinds
 
 
 @_jit
-def _places(at, mask, left, top, cell):
+def _divide(at, mask):
     """First two channels of `at` from homogeneous to pixels, in place."""
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
@@ -44,70 +54,84 @@ def _places(at, mask, left, top, cell):
                 at[y, x, 1] *= scale
 
 
-@_jit
+@_inline
 def _step(at, mask, y0, x0, y1, x1):
-    """Distance in the portrait between two cells, or 0 where one is empty."""
+    """Squared distance in the portrait between two cells, or 0 where one is empty."""
     if y1 < 0 or x1 < 0 or y1 >= mask.shape[0] or x1 >= mask.shape[1] or not mask[y1, x1]:
         return np.float32(0.0)
     dx, dy = at[y1, x1, 0] - at[y0, x0, 0], at[y1, x1, 1] - at[y0, x0, 1]
-    return np.sqrt(dx * dx + dy * dy)
+    return dx * dx + dy * dy
 
 
 @_jit
-def _head_layer(at, mask, texture, left, top, cell, layer, inside):
-    height, width = mask.shape
+def _texel(texture, u, v, out):
+    """Bilinear look-up, row 0 of the texture at v = 0."""
     size = texture.shape[0]
+    column = min(max(u * size - np.float32(0.5), np.float32(0.0)), np.float32(size - 1.001))
+    row = min(max(v * size - np.float32(0.5), np.float32(0.0)), np.float32(size - 1.001))
+    i, j = np.int64(row), np.int64(column)
+    fi, fj = row - np.float32(i), column - np.float32(j)
+    one = np.float32(1.0)
+    a, b, c, d = (one - fi) * (one - fj), (one - fi) * fj, fi * (one - fj), fi * fj
+    for k in range(6):
+        out[k] = (
+            a * texture[i, j, k] + b * texture[i, j + 1, k] + c * texture[i + 1, j, k] + d * texture[i + 1, j + 1, k]
+        )
+
+
+@_jit
+def _head_layer(at, mask, texture, box, made, layer, inside):
+    height, width = mask.shape
+    cell = box[2] / np.float32(height)
+    one, zero = np.float32(1.0), np.float32(0.0)
+    texel = np.empty(6, np.float32)
     for y in range(height):
         for x in range(width):
-            inside[y, x] = 0.0
             if not mask[y, x]:
-                layer[y, x, :] = 0.0
+                layer[y, x, :] = zero
                 continue
-            dx = np.float32(at[y, x, 0] - (left + (x + 0.5) * cell))
-            dy = np.float32(at[y, x, 1] - (top + (y + 0.5) * cell))
-            share, hidden = np.float32(1.0), np.float32(0.0)
-            red, green, blue, within = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
-            moved = max(abs(dx), abs(dy))
-            if moved > STILL:
-                column = min(max(at[y, x, 3] * size - np.float32(0.5), np.float32(0.0)), np.float32(size - 1.001))
-                row = min(max(at[y, x, 4] * size - np.float32(0.5), np.float32(0.0)), np.float32(size - 1.001))
-                i, j = np.int64(row), np.int64(column)
-                fi, fj = np.float32(row - i), np.float32(column - j)
-                a, b = (1 - fi) * (1 - fj), (1 - fi) * fj
-                c, d = fi * (1 - fj), fi * fj
-                red = a * texture[i, j, 0] + b * texture[i, j + 1, 0] + c * texture[i + 1, j, 0] + d * texture[i + 1, j + 1, 0]
-                green = a * texture[i, j, 1] + b * texture[i, j + 1, 1] + c * texture[i + 1, j, 1] + d * texture[i + 1, j + 1, 1]
-                blue = a * texture[i, j, 2] + b * texture[i, j + 1, 2] + c * texture[i + 1, j, 2] + d * texture[i + 1, j + 1, 2]
-                share = a * texture[i, j, 3] + b * texture[i, j + 1, 3] + c * texture[i + 1, j, 3] + d * texture[i + 1, j + 1, 3]
-                within = a * texture[i, j, 4] + b * texture[i, j + 1, 4] + c * texture[i + 1, j, 4] + d * texture[i + 1, j + 1, 4]
-                across = max(_step(at, mask, y, x, y, x - 1), _step(at, mask, y, x, y, x + 1)) / cell
-                down = max(_step(at, mask, y, x, y - 1, x), _step(at, mask, y, x, y + 1, x)) / cell
-                t = min(max((min(across, down) - STRETCH_LOW) / (STRETCH_HIGH - STRETCH_LOW), 0.0), 1.0)
-                share = np.float32(share * t * t * (3 - 2 * t))
-                # motion sets in softly, so that the smallest turn does not swap a place's colour at once
-                onset = min((moved - STILL) / np.float32(0.5), 1.0)
-                share = np.float32(1 - (1 - share) * onset)
-                hidden = np.float32(1.0) - share
-                inside[y, x] = within * hidden
+            dx = at[y, x, 0] - (box[0] + (x + np.float32(0.5)) * cell)
+            dy = at[y, x, 1] - (box[1] + (y + np.float32(0.5)) * cell)
+            share = one
+            if made > zero and at[y, x, 5] > zero:
+                _texel(texture, at[y, x, 3], at[y, x, 4], texel)
+                share = texel[3]
+                if texel[5] > np.float32(0.01):
+                    across = max(_step(at, mask, y, x, y, x - 1), _step(at, mask, y, x, y, x + 1))
+                    down = max(_step(at, mask, y, x, y - 1, x), _step(at, mask, y, x, y + 1, x))
+                    stretch = np.sqrt(min(across, down)) / cell
+                    t = min(max(2 * stretch / texel[5] - one, zero), one)
+                    share *= t * t * (3 - 2 * t)
+                share = one - (one - share) * made
+                inside[y, x] = texel[4] * (one - share)
+            for k in range(3):
+                layer[y, x, 3 + k] = (one - share) * texel[k] if share < one else zero
             layer[y, x, 0] = share
             layer[y, x, 1] = share * dx
             layer[y, x, 2] = share * dy
-            layer[y, x, 3] = hidden * red
-            layer[y, x, 4] = hidden * green
-            layer[y, x, 5] = hidden * blue
-            layer[y, x, 6] = 1.0
+            layer[y, x, 6] = one
 
 
 @_jit
-def _shade_inside(layer, inside, around, opening):
+def _shade_inside(layer, inside, around, light):
     for y in range(inside.shape[0]):
         for x in range(inside.shape[1]):
             if inside[y, x] > 0:
-                depth = min(max((around[y, x] - np.float32(0.25)) / np.float32(0.75), 0.0), 1.0)
-                light = (np.float32(0.35) + np.float32(0.65) * depth) * opening
-                gain = np.float32(1.0) - inside[y, x] * (np.float32(1.0) - light)
+                depth = min(max((around[y, x] - np.float32(0.2)) / np.float32(0.6), np.float32(0.0)), np.float32(1.0))
+                gain = (np.float32(0.7) + np.float32(0.3) * depth) * light
+                gain = np.float32(1.0) - inside[y, x] * (np.float32(1.0) - gain)
                 for k in range(3, 6):
                     layer[y, x, k] *= gain
+
+
+@_jit
+def _kinds(layer, kinds):
+    for y in range(kinds.shape[0] - 1):
+        for x in range(kinds.shape[1] - 1):
+            cover = layer[y, x, 6] + layer[y, x + 1, 6] + layer[y + 1, x, 6] + layer[y + 1, x + 1, 6]
+            if cover > 0:
+                share = layer[y, x, 0] + layer[y, x + 1, 0] + layer[y + 1, x, 0] + layer[y + 1, x + 1, 0]
+                kinds[y, x] = PLAIN if cover == 4 and share == 4 else MIXED
 
 
 def surroundings(follow, start, moved, region):
@@ -128,78 +152,87 @@ def surroundings(follow, start, moved, region):
     return field
 
 
-def compose(frame, canvas, pad, field, region, layer, box):
+def compose(frame, canvas, pad, field, region, layer, kinds, box):
     """Draw into frame (H, W, 3) uint8, a copy of the work picture, everything that moves.
 
-    canvas: the work picture with `pad` reflected pixels on each side; field from `surroundings` over region; layer from
+    canvas: the work picture with `pad` reflected pixels on each side; field from `surroundings` over region; layer and kinds from
     `head_layer` over box; region and box (left, top, side) in work pixels.
     """
-    _compose(frame, canvas, pad, field, np.asarray(region, np.float32), layer, np.asarray(box, np.float32))
+    _compose(frame, canvas, pad, field, np.asarray(region, np.float32), layer, kinds, np.asarray(box, np.float32))
     return frame
 
 
-@_jit
-def _sample(canvas, x, y, colour):
-    """Bilinear colour of canvas at (x, y), clamped, into colour (3,)."""
-    x = min(max(x, np.float32(0.0)), np.float32(canvas.shape[1] - 1.001))
-    y = min(max(y, np.float32(0.0)), np.float32(canvas.shape[0] - 1.001))
-    j, i = np.int64(x), np.int64(y)
-    fx, fy = np.float32(x - j), np.float32(y - i)
-    for k in range(3):
-        upper = canvas[i, j, k] + fx * (np.float32(canvas[i, j + 1, k]) - np.float32(canvas[i, j, k]))
-        lower = canvas[i + 1, j, k] + fx * (np.float32(canvas[i + 1, j + 1, k]) - np.float32(canvas[i + 1, j, k]))
-        colour[k] = upper + fy * (lower - upper)
+@_inline
+def _split(canvas, x, y):
+    """Row, column and the two weights in 1/256 of a place, held inside the canvas."""
+    px = min(max(np.int64(x * 256 + np.float32(0.5)), 0), (canvas.shape[1] - 1) * 256 - 1)
+    py = min(max(np.int64(y * 256 + np.float32(0.5)), 0), (canvas.shape[0] - 1) * 256 - 1)
+    return py >> 8, px >> 8, py & 255, px & 255
+
+
+@_inline
+def _sample(canvas, i, j, fy, fx, k):
+    """Bilinear value of channel k in 1/65536."""
+    upper = np.int64(canvas[i, j, k]) * (256 - fx) + np.int64(canvas[i, j + 1, k]) * fx
+    lower = np.int64(canvas[i + 1, j, k]) * (256 - fx) + np.int64(canvas[i + 1, j + 1, k]) * fx
+    return upper * (256 - fy) + lower * fy
 
 
 @_jit
-def _compose(frame, canvas, pad, field, region, layer, box):
+def _compose(frame, canvas, pad, field, region, layer, kinds, box):
+    top, bottom = max(0, int(np.ceil(region[1]))), min(frame.shape[0], int(np.floor(region[1] + region[2])) + 1)
+    left, right = max(0, int(np.ceil(region[0]))), min(frame.shape[1], int(np.floor(region[0] + region[2])) + 1)
     grid, nodes = layer.shape[0], field.shape[0]
-    to_node = np.float32((nodes - 1) / region[2])
-    to_cell = np.float32(grid / box[2])
-    first_row, last_row = max(0, int(np.ceil(region[1]))), min(frame.shape[0], int(np.floor(region[1] + region[2])) + 1)
-    first, last = max(0, int(np.ceil(region[0]))), min(frame.shape[1], int(np.floor(region[0] + region[2])) + 1)
-    head, behind = np.empty(3, np.float32), np.empty(3, np.float32)
-    blend = np.empty(7, np.float32)
-    for y in range(first_row, last_row):
-        node_y = min(max((y - region[1]) * to_node, np.float32(0.0)), np.float32(nodes - 1.001))
-        ni = np.int64(node_y)
-        ny = np.float32(node_y - ni)
-        cell_y = (y - box[1]) * to_cell - np.float32(0.5)
-        ci = np.int64(np.floor(cell_y))
-        cy = np.float32(cell_y - ci)
-        for x in range(first, last):
-            cover = np.float32(0.0)
-            cell_x = (x - box[0]) * to_cell - np.float32(0.5)
-            cj = np.int64(np.floor(cell_x))
-            if 0 <= ci < grid - 1 and 0 <= cj < grid - 1:
-                cx = np.float32(cell_x - cj)
-                a, b = (1 - cy) * (1 - cx), (1 - cy) * cx
-                c, d = cy * (1 - cx), cy * cx
-                for k in range(7):
-                    blend[k] = a * layer[ci, cj, k] + b * layer[ci, cj + 1, k] + c * layer[ci + 1, cj, k] + d * layer[ci + 1, cj + 1, k]
-                cover = blend[6]
-            if cover < np.float32(0.999):
-                node_x = min(max((x - region[0]) * to_node, np.float32(0.0)), np.float32(nodes - 1.001))
-                nj = np.int64(node_x)
-                nx = np.float32(node_x - nj)
-                a, b = (1 - ny) * (1 - nx), (1 - ny) * nx
-                c, d = ny * (1 - nx), ny * nx
-                dx = a * field[ni, nj, 0] + b * field[ni, nj + 1, 0] + c * field[ni + 1, nj, 0] + d * field[ni + 1, nj + 1, 0]
-                dy = a * field[ni, nj, 1] + b * field[ni, nj + 1, 1] + c * field[ni + 1, nj, 1] + d * field[ni + 1, nj + 1, 1]
-                if cover == 0 and dx == 0 and dy == 0:
-                    continue
-                _sample(canvas, x + pad + dx, y + pad + dy, behind)
-            if cover > 0:
-                share = blend[0]
-                if share > np.float32(1e-4):
-                    _sample(canvas, x + pad + blend[1] / share, y + pad + blend[2] / share, head)
+    to_node, to_cell = np.float32((nodes - 1) / region[2]), np.float32(grid / box[2])
+    half, one, zero = np.float32(0.5), np.float32(1.0), np.float32(0.0)
+    node_row = np.empty((nodes, 2), np.float32)
+    cell_row = np.empty((grid, CHANNELS), np.float32)
+    blend = np.empty(CHANNELS, np.float32)
+    for y in range(top, bottom):
+        place = min(max((y - region[1]) * to_node, zero), np.float32(nodes - 1.001))
+        i = np.int64(place)
+        f = place - np.float32(i)
+        for j in range(nodes):
+            for k in range(2):
+                node_row[j, k] = field[i, j, k] + f * (field[i + 1, j, k] - field[i, j, k])
+        place = (y - box[1]) * to_cell - half
+        ci = np.int64(place) if place >= 0 else np.int64(-1)
+        on_head = 0 <= ci < grid - 1
+        if on_head:
+            f = place - np.float32(ci)
+            for j in range(grid):
+                for k in range(CHANNELS):
+                    cell_row[j, k] = layer[ci, j, k] + f * (layer[ci + 1, j, k] - layer[ci, j, k])
+        for x in range(left, right):
+            kind, cj, f = EMPTY, 0, zero
+            if on_head:
+                place = (x - box[0]) * to_cell - half
+                cj = np.int64(place) if place >= 0 else np.int64(-1)
+                if 0 <= cj < grid - 1:
+                    kind = kinds[ci, cj]
+                    f = place - np.float32(cj)
+            if kind == PLAIN:
+                dx = cell_row[cj, 1] + f * (cell_row[cj + 1, 1] - cell_row[cj, 1])
+                dy = cell_row[cj, 2] + f * (cell_row[cj + 1, 2] - cell_row[cj, 2])
+                r, c, fy, fx = _split(canvas, x + pad + dx, y + pad + dy)
                 for k in range(3):
-                    value = blend[3 + k]
-                    if share > np.float32(1e-4):
-                        value += share * head[k]
-                    if cover < np.float32(0.999):
-                        value += (1 - cover) * behind[k]
-                    frame[y, x, k] = np.uint8(min(max(value, np.float32(0.0)), np.float32(255.0)) + np.float32(0.5))
-            else:
+                    frame[y, x, k] = (_sample(canvas, r, c, fy, fx, k) + 32768) >> 16
+                continue
+            place = min(max((x - region[0]) * to_node, zero), np.float32(nodes - 1.001))
+            j = np.int64(place)
+            g = place - np.float32(j)
+            dx = node_row[j, 0] + g * (node_row[j + 1, 0] - node_row[j, 0])
+            dy = node_row[j, 1] + g * (node_row[j + 1, 1] - node_row[j, 1])
+            r, c, fy, fx = _split(canvas, x + pad + dx, y + pad + dy)
+            if kind == EMPTY:
                 for k in range(3):
-                    frame[y, x, k] = np.uint8(behind[k] + np.float32(0.5))
+                    frame[y, x, k] = (_sample(canvas, r, c, fy, fx, k) + 32768) >> 16
+                continue
+            for k in range(CHANNELS):
+                blend[k] = cell_row[cj, k] + f * (cell_row[cj + 1, k] - cell_row[cj, k])
+            share = max(blend[0], np.float32(1e-4))
+            hr, hc, hy, hx = _split(canvas, x + pad + blend[1] / share, y + pad + blend[2] / share)
+            for k in range(3):
+                value = blend[3 + k] + blend[0] * np.float32(_sample(canvas, hr, hc, hy, hx, k)) / np.float32(65536)
+                value += (one - blend[6]) * np.float32(_sample(canvas, r, c, fy, fx, k)) / np.float32(65536)
+                frame[y, x, k] = np.uint8(min(max(value, zero), np.float32(255.0)) + half)

@@ -18,6 +18,8 @@ from models import composite, portrait, retarget
 
 CHUNK = 8  # frames whose vertices are made together; bounds memory
 LIT_OPENING_DM = 0.13  # inner-lip distance at which full light reaches the teeth
+# largest motion of any vertex below which the frame is the portrait itself, and above which made colour counts in full
+STILL_PX, MOVED_PX = 0.02, 1.0
 
 
 class MeshRenderer:
@@ -60,31 +62,35 @@ class MeshRenderer:
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(exp), CHUNK):
                 part = slice(start, start + CHUNK)
-                yield from pool.map(lambda state: self._frame(material, *state), self._geometry(material, exp[part], angle[part], trans[part]))
+                yield from pool.map(
+                    lambda state: self._frame(material, *state),
+                    self._geometry(material, exp[part], angle[part], trans[part]),
+                )
 
     def _geometry(self, material, exp, angle, trans):
-        """[(places (V, 3), moved grid (N, N, 2), mouth opening 0..1)] of some frames."""
+        """[(places (V, 3), moved grid (N, N, 2), light in the mouth 0..1, share of made colour 0..1)] of some frames."""
         exp, angle, trans = (torch.from_numpy(x) for x in (exp, angle, trans))
         with torch.no_grad():
-            neutral = self.model.vertices(torch.zeros(len(exp), self.model.layout.id), exp)
-            local = neutral - self.model.mean + material.shape
+            local = material.head.vertices(torch.zeros(len(exp), 0), exp)
             posed = camera.pose(local, angle, trans)
             still = camera.pose(local, material.angle, material.trans)
             posed = still + material.follow[:, None] * (posed - still)
             place = unwrap.places(posed, material.to_work)
             grid = camera.apply_affine(camera.project(camera.pose(material.nodes, angle, trans)), material.to_work)
+            grid = grid.reshape(len(exp), portrait.NODES, portrait.NODES, 2)
         opening = material.rest.openings.of(exp.numpy())[:, 0]
-        light = 0.3 + 0.7 * retarget.smoothstep(opening, 0.0, LIT_OPENING_DM)
-        return list(zip(place, grid.numpy(), light, strict=True))
+        light = 0.75 + 0.25 * retarget.smoothstep(opening, 0.0, LIT_OPENING_DM)
+        home = torch.from_numpy(material.attributes[0, :, :3])
+        moved = (place[..., :2] / place[..., 2:] - home[:, :2] / home[:, 2:]).abs().amax((-1, -2)).numpy()
+        made = retarget.smoothstep(moved, STILL_PX, MOVED_PX)
+        return list(zip(place, grid.numpy(), light, made, strict=True))
 
-    def _frame(self, material, place, grid, light):
-        attributes = np.concatenate([material.place.numpy(), self.model.uv], 1)[None]
+    def _frame(self, material, place, grid, light, made):
         size = (material.grid, material.grid)
-        clip = unwrap.box_clip(place, material.box)[None].numpy()
-        at, mask = rasterizer.raster_attributes(clip, material.triangles, attributes, size)
-        layer = composite.head_layer(at[0], mask[0], material.texture, material.box, light)
-        n = portrait.NODES
-        field = composite.surroundings(
-            material.node_follow.numpy().reshape(n, n), material.node_pixels.numpy().reshape(n, n, 2), grid.reshape(n, n, 2), material.region
+        clip = unwrap.box_clip(place, material.box, material.sink)[None].numpy()
+        at, mask = rasterizer.raster_attributes(clip, material.triangles, material.attributes, size)
+        layer, kinds = composite.head_layer(at[0], mask[0], material.texture, material.box, light, made)
+        field = composite.surroundings(material.node_follow, material.node_pixels, grid, material.region)
+        return composite.compose(
+            material.work.copy(), material.canvas, material.pad, field, material.region, layer, kinds, material.box
         )
-        return composite.compose(material.work.copy(), material.canvas, material.pad, field, material.region, layer, material.box)

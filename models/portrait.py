@@ -4,7 +4,7 @@ Pixels: a *work picture* is the portrait at the size of the output. It continues
 head cut by the picture's edge can move without a hole. `region` is the square of the work picture in which anything moves.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from deep_3drecon import camera, landmarks, rasterizer, unwrap
+from deep_3drecon.face_model import FaceModel
 from models import mouth, retarget
 
 MAX_SIDE = 1280  # pixels of the longer side of a full-size output
@@ -20,7 +21,14 @@ REGION_HEADS = 1.9  # side of the moving region in heights of the head
 CROP_HEADS = 1.35  # side of the face crop in heights of the head
 NODES = 49  # of the grid that carries the surroundings, along each side of the region
 HAIR_DM = 0.30  # how far around the head the surroundings move as fast as the head itself
-NECK_LOW_DM, NECK_HIGH_DM = -1.15, -0.75  # of the mean head: below the first the neck stands still, above the second it follows the head
+EYE_DISTANCE_DM = 0.62
+LID_LIGHT = 0.4  # share of the cheek's colour in a lid that comes down
+# portrait pixels for one drawn pixel below which a place is a smear and made colour replaces it
+LID_STRETCH, LIP_STRETCH = 0.85, 0.45
+NECK_LOW_DM, NECK_HIGH_DM = (
+    -1.15,
+    -0.75,
+)  # of the mean head: below the first the neck stands still, above the second it follows the head
 
 
 class PortraitError(ValueError):
@@ -33,9 +41,10 @@ class Material:
 
     work (H, W, 3) uint8; canvas: work with reflected rims, `pad` pixels on each side; to_work (2, 3) canonical -> work pixels;
     region, box: (left, top, side) in work pixels of what moves and of the head's drawing, `grid` cells a side;
-    shape (V, 3) neutral head; place (V, 3) see `unwrap.places`; follow (V,) 1 head .. 0 shoulders; triangles (F, 3) drawn;
-    texture (S, S, 5) = colour 0..1, share of the portrait, share of mouth inside; nodes (NODES**2, 3) surroundings in head space;
-    node_follow (NODES**2,), node_pixels (NODES**2, 2); rest: the portrait's own expression and openings.
+    head: the face model with this person's mean and no identity left; attributes (1, V, 6) see `_attributes`; follow (V,) 1 head .. 0 shoulders; triangles (F, 3) drawn; sink (V,)
+    dm by which parts inside the mouth are drawn deeper;
+    texture (S, S, 6) see `_texture`; nodes (NODES**2, 3) surroundings in head space;
+    node_follow (NODES, NODES) share of the head's motion, node_pixels (NODES, NODES, 2); rest: the portrait's own expression and openings.
     """
 
     work: np.ndarray
@@ -45,16 +54,17 @@ class Material:
     region: tuple
     box: tuple
     grid: int
-    shape: torch.Tensor
+    head: FaceModel
     angle: torch.Tensor
     trans: torch.Tensor
-    place: torch.Tensor
+    attributes: np.ndarray
     follow: torch.Tensor
     triangles: np.ndarray
+    sink: torch.Tensor
     texture: np.ndarray
     nodes: torch.Tensor
-    node_follow: torch.Tensor
-    node_pixels: torch.Tensor
+    node_follow: np.ndarray
+    node_pixels: np.ndarray
     rest: retarget.Rest
 
 
@@ -69,8 +79,12 @@ def prepare(image, track, model, size, full):
     fitted = model.vertices(parts["id"], exp)
     target = camera.apply_affine(observed, torch.from_numpy(track.crop[0]).double()).float()
     offset = personal_offset(model, fitted, angle, trans, target)
-    shape = model.vertices(parts["id"], torch.zeros_like(exp)) + offset
-    posed = camera.pose(fitted + offset, angle, trans)
+    lip_gap = float(landmarks.lip_opening(target.numpy()) / landmarks.interocular(target.numpy())) * EYE_DISTANCE_DM
+    offset = offset + mouth.settle(model, lip_gap)
+    own = replace(
+        model, mean=model.vertices(parts["id"], torch.zeros_like(exp)) + offset, id_basis=model.id_basis[..., :0]
+    )
+    posed = camera.pose(own.vertices(torch.zeros(0), exp), angle, trans)
 
     head = torch.from_numpy(follow_of(model) > 0.5)
     window = unwrap.bounding_box(unwrap.places(posed[head], to_source.float()), 0.0)
@@ -78,9 +92,24 @@ def prepare(image, track, model, size, full):
     place = unwrap.places(posed, to_work)
     region = unwrap.bounding_box(place[head], (REGION_HEADS - 1) / 2)
     box = unwrap.bounding_box(place[head], 0.14)
-    pad = int(np.ceil(max(0, -region[0], -region[1], region[0] + region[2] - work.shape[1], region[1] + region[2] - work.shape[0]))) + 8
+    pad = (
+        int(
+            np.ceil(
+                max(
+                    0,
+                    -region[0],
+                    -region[1],
+                    region[0] + region[2] - work.shape[1],
+                    region[1] + region[2] - work.shape[0],
+                )
+            )
+        )
+        + 8
+    )
     follow = torch.from_numpy(follow_of(model))
-    triangles = model.triangles[(follow_of(model)[model.triangles] > 0.05).any(1)]
+    cosine = unwrap.facing(model, posed)
+    triangles = _drawn(model, place, cosine, work.shape[1::-1])
+    texture, rast = _texture(work, place, cosine, model)
     nodes, node_follow, node_pixels = _surroundings(place, follow, triangles, region, to_work, angle, trans)
     return Material(
         work=work,
@@ -89,31 +118,38 @@ def prepare(image, track, model, size, full):
         to_work=to_work,
         region=region,
         box=box,
-        grid=int(np.clip(size, 128, 512)),
-        shape=shape,
+        grid=int(np.clip(2 * size, 256, 1024)),
+        head=own,
         angle=angle,
         trans=trans,
-        place=place,
+        attributes=_attributes(place, texture, rast, model),
         follow=follow,
         triangles=triangles,
-        texture=_texture(work, place, posed, model),
+        sink=mouth.sink(model),
+        texture=texture,
         nodes=nodes,
         node_follow=node_follow,
         node_pixels=node_pixels,
-        rest=retarget.portrait_rest(model, shape, exp),
+        rest=retarget.portrait_rest(own, exp),
     )
 
 
 def _check(image, track, model):
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise PortraitError(f"portrait of shape {image.shape}, {image.dtype}: (H, W, 3) uint8 RGB is needed, as read_image gives")
+        raise PortraitError(
+            f"portrait of shape {image.shape}, {image.dtype}: (H, W, 3) uint8 RGB is needed, as read_image gives"
+        )
     if len(track) != 1 or not track.valid[0]:
         raise PortraitError(f"a track of {len(track)} frames, {int(track.valid.sum())} valid: one frame with a face is needed; "
                             "use track.select([k])")  # fmt: skip
     if track.face_model_hash != model.hash:
-        raise PortraitError(f"the track was made with head {track.face_model_hash}, this one is {model.hash}: fit the portrait again")
+        raise PortraitError(
+            f"the track was made with head {track.face_model_hash}, this one is {model.hash}: fit the portrait again"
+        )
     if tuple(track.frame_size) != image.shape[1::-1]:
-        raise PortraitError(f"the picture is {image.shape[1]}x{image.shape[0]}, its track {track.frame_size}: use the picture that was fitted")
+        raise PortraitError(
+            f"the picture is {image.shape[1]}x{image.shape[0]}, its track {track.frame_size}: use the picture that was fitted"
+        )
 
 
 def _work_picture(image, to_source, window, size, full):
@@ -165,38 +201,109 @@ def personal_offset(model, fitted, angle, trans, target, stiffness=1.0):
     weight[np.concatenate([landmarks.LIPS, landmarks.EYE_LEFT, landmarks.EYE_RIGHT])] *= 4
     n = model.n_vertices
     ids = model.weld[model.landmark_ids[:468]]
-    take = sparse.coo_matrix((model.landmark_weights[:468].numpy().ravel(), (np.repeat(np.arange(468), 3), ids.ravel())), (468, n)).tocsr()
+    take = sparse.coo_matrix(
+        (model.landmark_weights[:468].numpy().ravel(), (np.repeat(np.arange(468), 3), ids.ravel())), (468, n)
+    ).tocsr()
     plate = unwrap.laplacian(model.triangles, model.weld)
     system = take.T @ sparse.diags(weight) @ take + stiffness * plate.T @ plate + 2e-4 * sparse.eye(n)
     offset = splu(system.tocsc()).solve(take.T @ (weight[:, None] * shift[:468]))[model.weld]
     for name, around in (("eyeball_left", landmarks.EYE_LEFT), ("eyeball_right", landmarks.EYE_RIGHT)):
         offset[model.regions[name]] = (take @ offset)[around].mean(0)
-    upper, lower = (take @ offset)[landmarks.INNER_LIP_UPPER].mean(0), (take @ offset)[landmarks.INNER_LIP_LOWER].mean(0)
+    upper, lower = (
+        (take @ offset)[landmarks.INNER_LIP_UPPER].mean(0),
+        (take @ offset)[landmarks.INNER_LIP_LOWER].mean(0),
+    )
     offset[model.regions["teeth_upper"]] = upper
     offset[np.r_[model.regions["teeth_lower"], model.regions["tongue"]]] = lower
     return torch.from_numpy(offset.astype(np.float32)) @ camera.rotation_matrix(angle)
 
 
-def _texture(work, place, posed, model):
-    """(S, S, 5) float32: colour 0..255, share of the portrait 0..1, mouth inside 0..1."""
+def _drawn(model, place, cosine, extent):
+    """Triangles (F, 3) of the head that are drawn: the face, eyes and mouth whole, and below them the neck that the portrait shows.
+
+    Ears, scalp and all that turns away are left to the surroundings, which carry the portrait's own ears, hair and outline: the fitted
+    ones lie beside them, and drawn with their own depth they would smear background over themselves when the head turns.
+    """
+    box = unwrap.bounding_box(place, 0.02)
+    depths = unwrap.depth_picture(place, model.triangles, box)
+    shown = unwrap.seen((place[:, :2] / place[:, 2:]).numpy(), place[:, 2].numpy(), cosine, depths, box, extent) & (
+        cosine > 0.2
+    )
+    shown[model.regions["ears"]] = shown[model.regions["scalp"]] = False
+    inner = np.ones(model.n_vertices, bool)
+    inner[model.regions["skin"]] = False
+    for name in ("face", "lips", "mouth_inside", "eyelids"):
+        inner[model.regions[name]] = True
+    corners = model.triangles
+    return corners[(shown | inner)[corners].all(1) & (follow_of(model)[corners] > 0.05).any(1)]
+
+
+def _texture(work, place, cosine, model):
+    """Texture (S, S, 6) float32 and its triangles: colour 0..255; 0..1 share of the portrait and mouth inside; stretch below which made colour takes over."""
     blink = np.linalg.norm(model.exp_basis[..., model.index("eyeBlinkLeft", "eyeBlinkRight")].numpy(), axis=1).max(1)
     lids = np.flatnonzero(blink > 0.2 * blink.max())
-    cosine = unwrap.facing(model, posed)
-    atlas = unwrap.unwrap(work, place, cosine, model, distrust=np.r_[lids, model.regions["mouth_inside"]])
+    # lashes and brows are not to colour the lid that comes over the eye
+    blotted = [lids, model.regions["brows"], model.regions["mouth_inside"]]
+    atlas = unwrap.unwrap(work, place, cosine, model, distrust=np.concatenate(blotted))
+    fold = np.zeros((1, model.n_vertices, 1), np.float32)
+    fold[0, np.r_[model.regions["lips"], model.regions["mouth_inside"]]] = LIP_STRETCH
+    fold[0, lids] = LID_STRETCH
+    fold = rasterizer.interpolate(fold, atlas.rast[None], model.triangles)[0]
+    smooth = _lighter_lids(atlas, model, lids)
+    atlas.colour += np.clip(fold / LIP_STRETCH, 0, 1) * (smooth - atlas.colour)
+    # what shows between the lips of an open mouth is taken for upper teeth; the rest is made
+    atlas.seen *= 1 - mouth.lower_part(atlas.rast, model)
     colour, inside = mouth.paint(atlas, model, mouth.brightness(work, place, cosine, model))
-    return np.ascontiguousarray(np.concatenate([colour, atlas.seen[..., None], inside[..., None]], -1).astype(np.float32))
+    return np.ascontiguousarray(
+        np.concatenate([colour, atlas.seen[..., None], inside[..., None], fold], -1).astype(np.float32)
+    ), atlas.rast
+
+
+def _lighter_lids(atlas, model, lids):
+    """The atlas's smooth colours with lids drawn towards the cheek below them: a lid that comes down leaves the shadow it was in."""
+    mean = model.mean.numpy()
+    tint = np.zeros((1, model.n_vertices, 4), np.float32)
+    face = np.zeros(model.n_vertices, bool)
+    face[model.regions["face"]] = True
+    for name in ("eyeball_left", "eyeball_right"):
+        eye = mean[model.regions[name]].mean(0)
+        away = mean - eye
+        cheek = face & (np.abs(away[:, 0]) < 0.2) & (away[:, 1] < -0.15) & (away[:, 1] > -0.4) & (mean[:, 2] > 0)
+        at = (model.uv[cheek] * (len(atlas.smooth) - 1)).astype(int)
+        own = lids[mean[lids, 0] * eye[0] > 0]
+        tint[0, own, :3] = LID_LIGHT * atlas.smooth[at[:, 1], at[:, 0]].mean(0)
+        tint[0, own, 3] = LID_LIGHT
+    tint = rasterizer.interpolate(tint, atlas.rast[None], model.triangles)[0]
+    return atlas.smooth * (1 - tint[..., 3:]) + tint[..., :3]
+
+
+def _attributes(place, texture, rast, model):
+    """(1, V, 6) float32 drawn on the head: place in the portrait (3), uv (2), and whether the texture matters about the vertex."""
+    made = (texture[..., 3] < 1) | (texture[..., 5] > 0)
+    face = rast[..., 3].astype(int)
+    drawn = np.bincount(face.ravel(), minlength=len(model.triangles) + 1)[1:]
+    matters = (np.bincount(face.ravel(), made.ravel(), len(model.triangles) + 1)[1:] > 0) | (drawn == 0)
+    flag = np.zeros(model.n_vertices, np.float32)
+    flag[model.triangles[matters]] = 1
+    return np.concatenate([place.numpy(), model.uv, flag[:, None]], 1)[None].astype(np.float32)
 
 
 def _surroundings(place, follow, triangles, region, to_work, angle, trans):
     """The grid behind the head: points in head space (N, 3), share of the head's motion (N,), work pixels (N, 2)."""
     n = 256
     attributes = torch.cat([place[:, 2:], follow[:, None]], 1)[None].numpy()
-    drawn, mask = rasterizer.raster_attributes(unwrap.box_clip(place, region)[None].numpy(), triangles, attributes, (n, n))
+    drawn, mask = rasterizer.raster_attributes(
+        unwrap.box_clip(place, region)[None].numpy(), triangles, attributes, (n, n)
+    )
     mask = mask[0].astype(np.float32)
     dm = n / region[2] * float(to_work[:, 0].norm()) * camera.FOCAL_PX / float(place[:, 2].median())  # cells in one dm
     share = sum(w * cv2.GaussianBlur(mask, (0, 0), s * dm) for w, s in ((1, 0.05), (1e-3, 0.2), (1e-6, 0.8))) + 1e-12
     depth, near = (
-        sum(w * cv2.GaussianBlur(mask * drawn[0, ..., k], (0, 0), s * dm) for w, s in ((1, 0.05), (1e-3, 0.2), (1e-6, 0.8))) / share
+        sum(
+            w * cv2.GaussianBlur(mask * drawn[0, ..., k], (0, 0), s * dm)
+            for w, s in ((1, 0.05), (1e-3, 0.2), (1e-6, 0.8))
+        )
+        / share
         for k in range(2)
     )
     depth = np.where(share > 1e-9, depth, float(place[:, 2].max()))
@@ -220,4 +327,4 @@ def _surroundings(place, follow, triangles, region, to_work, angle, trans):
     z = camera.CAMERA_Z_DM - torch.from_numpy(depth.ravel())
     points = camera.unproject(camera.apply_affine(pixels, camera.invert_affine(to_work)), z)
     points = (points - trans) @ camera.rotation_matrix(angle)
-    return points, torch.from_numpy(weight.ravel()), pixels
+    return points, weight, pixels.numpy().reshape(NODES, NODES, 2)

@@ -61,14 +61,14 @@ class Rest:
     trans: np.ndarray | None = None
 
 
-def openings(model, shape):
-    """`Openings` of a head without expression: shape (V, 3) tensor."""
+def openings(model):
+    """`Openings` of a face model at its mean identity."""
     ids, weights = torch.as_tensor(model.landmark_ids), model.landmark_weights
 
     def height(values):  # (V, ...) of the y axis -> (478, ...)
         return (values[ids] * weights.reshape(*weights.shape, *[1] * (values.dim() - 1))).sum(1)
 
-    base, basis = height(shape[:, 1]).numpy(), height(model.exp_basis[:, 1]).numpy()
+    base, basis = height(model.mean[:, 1]).numpy(), height(model.exp_basis[:, 1]).numpy()
     pairs = [(landmarks.INNER_LIP_UPPER[3:6], landmarks.INNER_LIP_LOWER[3:6])]
     pairs += [(p[:, 0], p[:, 1]) for p in (landmarks.LID_PAIRS_RIGHT, landmarks.LID_PAIRS_LEFT)]
     value = np.array([(base[a] - base[b]).mean() for a, b in pairs])
@@ -76,17 +76,17 @@ def openings(model, shape):
     return Openings(value, slope)
 
 
-def portrait_rest(model, shape, exp):
-    """`Rest` of a portrait: shape (V, 3) with its own offset, fitted exp (n_exp,) tensors."""
+def portrait_rest(head, exp):
+    """`Rest` of a portrait: its own head (a face model) and fitted exp (n_exp,)."""
     exp = np.asarray(exp, np.float64)
-    own = openings(model, shape)
+    own = openings(head)
     return Rest(exp, own.of(exp), own)
 
 
 def motion_rest(model, exp, angle, trans):
     """`Rest` of a motion (T, n_exp), (T, 3), (T, 3): mouth where it is most closed, eyes where they are open, the rest its median."""
     exp, angle, trans = (np.asarray(x, np.float64) for x in (exp, angle, trans))
-    opening = openings(model, model.mean).of(exp)
+    opening = openings(model).of(exp)
     rest = np.median(exp, 0)
     closed = opening[:, 0] <= np.quantile(opening[:, 0], 0.15)
     mouth = _named(model, MOUTH)
@@ -95,7 +95,9 @@ def motion_rest(model, exp, angle, trans):
     awake = (opening[:, 1:] >= eyes - 1e-9).all(1)
     lids = _named(model, ("eyeBlink", "eyeSquint", "eyeWide"))
     rest[lids] = (exp[awake] if awake.any() else exp)[:, lids].mean(0)
-    lips = min(np.quantile(opening[:, 0], 0.05), 0.03)  # more than this is no bias of the fit but a mouth that never closed
+    lips = min(
+        np.quantile(opening[:, 0], 0.05), 0.03
+    )  # more than this is no bias of the fit but a mouth that never closed
     return Rest(rest, np.array([lips, *eyes]), angle=angle.mean(0), trans=trans.mean(0))
 
 
@@ -111,7 +113,7 @@ def expression(model, portrait, motion, exp):
     out = exp + keep * (portrait.exp - motion.exp)
     out = np.clip(out, 0, 1)
 
-    there = openings(model, model.mean).of(exp)
+    there = openings(model).of(exp)
     own = portrait.openings
     jaw, blink_right, blink_left = model.index("jawOpen", "eyeBlinkRight", "eyeBlinkLeft")
     # lids first: nothing else moves them
