@@ -5,21 +5,21 @@ import torch
 from scipy.interpolate import PchipInterpolator
 
 N_AROUND, N_RINGS = 48, 34
-NECK_AXIS, NECK_RADIUS = (0.0, -0.68), 0.52  # x, z and dm, where it enters the collar
+NECK_AXIS, NECK_RADIUS = (0.0, -0.86), 0.455  # x, z and dm, where it enters the collar
 # rings of the shirt from the collar down: height at the shoulder line, how much lower in front, half width, half depth (dm),
 # squareness, and the z of the ring's centre
 RINGS = np.array([
-    [-1.00, 0.24, 0.545, 0.50, 2.0, -0.68],
-    [-0.98, 0.26, 0.580, 0.54, 2.0, -0.68],
-    [-1.01, 0.26, 0.610, 0.57, 2.0, -0.68],
-    [-1.06, 0.24, 0.640, 0.58, 2.0, -0.68],
-    [-1.20, 0.22, 0.820, 0.64, 2.1, -0.70],
-    [-1.36, 0.20, 1.140, 0.70, 2.2, -0.72],
-    [-1.52, 0.18, 1.480, 0.76, 2.2, -0.74],
-    [-1.74, 0.12, 1.740, 0.82, 2.3, -0.76],
-    [-2.10, 0.06, 1.880, 0.88, 2.4, -0.76],
-    [-2.60, 0.00, 1.930, 0.92, 2.5, -0.76],
-    [-3.20, 0.00, 1.950, 0.94, 2.5, -0.76],
+    [-1.06, 0.17, 0.500, 0.485, 2.0, -0.86],
+    [-1.02, 0.19, 0.520, 0.505, 2.0, -0.86],
+    [-1.03, 0.20, 0.545, 0.530, 2.0, -0.86],
+    [-1.09, 0.20, 0.575, 0.545, 2.0, -0.86],
+    [-1.22, 0.20, 0.780, 0.600, 2.1, -0.84],
+    [-1.36, 0.20, 1.100, 0.690, 2.2, -0.82],
+    [-1.52, 0.18, 1.460, 0.770, 2.2, -0.80],
+    [-1.74, 0.12, 1.740, 0.840, 2.3, -0.78],
+    [-2.10, 0.06, 1.880, 0.900, 2.4, -0.76],
+    [-2.60, 0.00, 1.930, 0.940, 2.5, -0.76],
+    [-3.20, 0.00, 1.950, 0.960, 2.5, -0.76],
 ])  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def hold_neck(vertices, posed):
     t = (t * t * (3 - 2 * t))[:, None]
     held = torch.lerp(vertices, posed, t)
     # the cut edge of the mesh flares out over the shoulders: draw it in, under the shirt
-    low = ((-0.9 - y) / 0.15).clamp(0, 1)[:, None]
+    low = ((-0.84 - y) / 0.14).clamp(0, 1)[:, None]
     offset = held[:, ::2] - torch.tensor(NECK_AXIS)
     reach = offset.norm(dim=1, keepdim=True).clamp(min=1e-6)
     held[:, ::2] -= offset * (1 - (NECK_RADIUS / reach).clamp(max=1)) * low

@@ -98,7 +98,6 @@ def _paint_lids(colour, texels, model, look):
     """Moist red inside the lids, a fold above, and the dark line of the lashes."""
     sockets = texels.is_part("sockets")
     colour[sockets] = np.array([0.40, 0.16, 0.13], np.float32) * (0.55 if look.tone > 3 else 0.9)
-    mean = model.mean.numpy()
     near = texels.is_part("skin") & (texels.place[:, 2] > 0) & (np.abs(texels.place[:, 1] - 0.28) < 0.15)
     for ids in (EYE_RIGHT, EYE_LEFT):
         ring = model.landmarks(model.mean).numpy()[ids]
@@ -111,7 +110,6 @@ def _paint_lids(colour, texels, model, look):
             dark = strength * smoothstep(1.0, 0.3, distance / grow)
             colour[near] *= (1 - dark)[:, None]
             colour[near] += dark[:, None] * np.array([0.012, 0.009, 0.008], np.float32)
-    del mean
 
 
 def _ring_halves(ring):

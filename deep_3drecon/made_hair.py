@@ -20,14 +20,14 @@ def hair_depth(place, seed):
     """How far inside the hair a place of the mean head lies, about dm, negative on bare skin: (N, 3) -> (N,)."""
     angle = np.arctan2(np.abs(place[:, 0]), place[:, 2] - AXIS_Z_DM)
     line = np.interp(angle, LINE_ANGLE, LINE_Y_DM)
-    ragged = 0.05 * noise(place, 6, seed * 101 + 60, 2) + 0.05 * noise(place, (110, 18, 40), seed * 101 + 61, 2)
+    ragged = 0.05 * noise(place, 6, seed * 101 + 60, 2) + 0.02 * noise(place, (60, 25, 25), seed * 101 + 61, 2)
     return place[:, 1] - line + ragged
 
 
 def hair_cover(place, seed):
     """Share of skin hidden by hair roots, and the lightness of the strands: (N, 3) -> (N,), (N,), both in [0, 1]."""
-    cover = smoothstep(-0.06, 0.16, hair_depth(place, seed))
     strands = 0.5 + 0.5 * noise(place, (90, 30, 30), seed * 101 + 62, 2)
+    cover = smoothstep(-0.05, 0.22, hair_depth(place, seed) + 0.08 * (strands - 0.5))
     return cover, strands
 
 
@@ -60,7 +60,7 @@ def hair_shells(points, normals, hair_mm):
 def strands_at(place, height, look):
     """Cross-section of the strands at a height in (0, 1]: cover and lightness, both (N,), of root places (N, 3)."""
     seed = look.seed * 101 + 63
-    long = smoothstep(-0.05, 0.30, hair_depth(place, look.seed)) * (0.4 + 0.6 * smoothstep(0.4, 1.0, place[:, 1]))
+    long = smoothstep(0.0, 0.40, hair_depth(place, look.seed)) * (0.4 + 0.6 * smoothstep(0.4, 1.0, place[:, 1]))
     tuft, strand = noise(place, 22, seed, 2), noise(place, (75, 60, 40), seed + 1, 2)
     reach = long * np.clip(0.62 + 0.5 * tuft + 0.55 * strand, 0, 1)
     cover = smoothstep(height - 0.10, height + 0.06, reach)

@@ -47,14 +47,14 @@ class Look:
 def made_look(seed):
     """The look of a seed; hair and irises go with the tone."""
     rng = np.random.default_rng([seed, 1])
-    tone = rng.uniform(0.2, 5.2)
+    tone = rng.uniform(0.8, 5.2)
     fair = smoothstep(2.8, 0.8, tone)
     share = np.array([0.35 + 1.5 * (1 - fair), 0.4, 0.35 * fair + 0.05, 0.2 * fair, 0.4 * fair, 0.08])
     hair = list(HAIRS.values())[rng.choice(len(HAIRS), p=share / share.sum())]
     share = np.array([0.5, 0.2 + 1.5 * (1 - fair), 0.25 * fair, 0.2 * fair, 0.4 * fair, 0.15 * fair])
     iris = list(IRISES.values())[rng.choice(len(IRISES), p=share / share.sum())]
     skin = to_srgb(skin_colour(np.array([tone], np.float32)))[0]
-    lips = skin * [0.92, 0.62, 0.64] * (1 + 0.035 * tone * np.array([0, 0.5, 1])) + rng.normal(0, 0.015, 3)
+    lips = skin * [0.90, 0.56, 0.59] * (1 + 0.045 * tone * np.array([0, 0.5, 1])) + rng.normal(0, 0.015, 3)
     return Look(
         seed=seed,
         tone=float(tone),
@@ -236,10 +236,11 @@ def _paint_lips(colour, place, weight, look):
     # the mask is as coarse as the mesh; noise and a wide ramp make a border that is soft and not straight
     edge = smoothstep(0.2, 0.85, weight + 0.10 * noise(place, 25, seed, 2))
     creases = noise(place, (70, 9, 9), seed + 1, 2)
+    edge *= smoothstep(-0.515, -0.485, place[:, 1])  # the mask hangs down one vertex in the middle
     lips = linear(look.lips) * (1 + 0.16 * creases + 0.12 * noise(place, 14, seed + 2, 2))[:, None]
     upper = smoothstep(-0.395, -0.375, place[:, 1])
     lips = lips * (1 - 0.16 * upper)[:, None]  # the upper lip looks down
-    return _mix(colour, lips, 0.8 * edge)
+    return _mix(colour, lips, 0.72 * edge)
 
 
 def _mix(a, b, amount):
