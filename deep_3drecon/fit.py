@@ -247,6 +247,8 @@ def fit_clip(points, scores, valid, frame_size, fps, model, identity=None):
         exp, angle, trans = solve_frames(linear, id, (exp, angle, trans), observed, mask, prior, 3, pose_fixed=True)
         exp = torch.from_numpy(whittaker(exp.numpy(), EXPRESSION_CUTOFF_HZ, fps)).clamp(0, 1)
     coeff = model.layout.join(id=id.expand(len(exp), -1).clone(), exp=exp, angle=angle, trans=trans)
+    # LAPACK's last bits depend on where its input lies in memory; to a millionth, the same clip gives the same bytes
+    coeff = coeff.mul(1e6).round().div(1e6) + 0.0
     return FaceTrack(
         coeff=coeff.float().numpy(),
         landmarks=points.astype(np.float32),
