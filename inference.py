@@ -120,9 +120,12 @@ def read_source(path):
 
 def track_portrait(image, name):
     """FaceTrack of one frame for the largest face of a picture; says so where there are more, or where it is small."""
-    found = landmarker().track([image])
-    if not found.valid[0]:
-        raise NoFaceError(f"{name}: no face found: a picture with one face, more frontal than not, is needed")
+    try:
+        found = landmarker().track([image])
+    except NoFaceError as error:
+        raise NoFaceError(
+            f"{name}: no face found: a picture of a face that looks roughly this way is needed"
+        ) from error
     if found.n_faces[0] > 1:
         note(f"{name}: {found.n_faces[0]} faces, the largest is taken: crop the picture to choose another")
     width = np.ptp(found.points[0, :, 0])

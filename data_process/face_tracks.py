@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from data_process.landmarks import FaceLandmarker
+from data_process.landmarks import FaceLandmarker, NoFaceError
 from data_process.video import read_frames
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import fit_clip, reproject, reprojection_error
@@ -18,7 +18,11 @@ def track_video(path, face_model="open", partial=False) -> FaceTrack:
     partial: take what a damaged file yields before its damage. Raises VideoError for a file that is no video,
     NoFaceError for one without a face.
     """
-    return track_landmarks(landmarker().track(read_frames(path, fps=FPS, partial=partial)), face_model)
+    try:
+        found = landmarker().track(read_frames(path, fps=FPS, partial=partial))
+    except NoFaceError as error:
+        raise NoFaceError(f"{path}: {error}") from error
+    return track_landmarks(found, face_model)
 
 
 def track_landmarks(track, face_model="open") -> FaceTrack:
