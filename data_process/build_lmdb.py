@@ -11,7 +11,6 @@ import argparse
 import functools
 import hashlib
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from data_process import schema
 from data_process.cutting import load_landmarks
 from data_process.face_tracks import landmarker, track_landmarks, track_quality
 from data_process.landmarks import NoFaceError
+from data_process.ledger import write_aside
 from data_process.parallel import WorkerError, map_in_order
 from data_process.schema import StoreError
 from data_process.splits import read_split_list, speakers, split_by_speaker
@@ -283,9 +283,7 @@ def main(argv=None):
         print(f"error: {error}", file=sys.stderr)
         return 1
     text = summary(meta)
-    report = Path(args.output, "report.txt")
-    report.with_suffix(".part").write_text(text)
-    os.replace(report.with_suffix(".part"), report)
+    write_aside(Path(args.output, "report.txt"), text)
     print(text, end="")
     return 0 if any(meta["splits"].values()) else 1
 

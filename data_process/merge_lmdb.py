@@ -1,12 +1,16 @@
-"""Stores -> one store with another split, records copied as they are: corpora joined, folds made, nothing computed again.
+"""Stores -> one store, records copied as they are: corpora joined, split anew, folds made; nothing is computed again.
 
     python -m data_process.merge_lmdb --inputs data/grid.lmdb data/clips.lmdb --output data/fold0.lmdb --fold 0 4
 
-Clips are taken from every split of the inputs, in order of their names. A stopped merge goes on with the same command.
+Clips are taken from every split of the inputs, in order of their names, and keep their split unless another is asked for.
+A clip's name may come once only; a speaker of the same name in two stores is taken for the same person. A stopped merge goes
+on with the same command. Then: data_process.stats.
 """
 
 import argparse
+import hashlib
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -33,6 +37,8 @@ def find_records(stores):
 
 def merge(stores, output, split_of, progress=True):
     """Copy the clips that `split_of` {name: split} names into a new store -> its `meta`."""
+    if Path(output).resolve() in {Path(store.path).resolve() for store in stores}:
+        raise StoreError(f"{output}: is one of the stores to merge: give a new path")
     settings = _settings(stores[0])
     for store in stores[1:]:
         if _settings(store) != settings:
@@ -44,13 +50,17 @@ def merge(stores, output, split_of, progress=True):
         k: v for k, v in stores[0].meta.items() if k not in ("splits", "skipped", "speakers", "settings", "complete")
     }
     with StoreWriter(output, {**settings, "split": sorted(split_of.items())}) as writer:
-        todo = [name for name in found if name in split_of and name not in writer.journal]
-        for name in tqdm(todo, unit="clip", disable=not progress):
+        for name in tqdm([name for name in found if name in split_of], unit="clip", disable=not progress):
             store, split, index = found[name]
-            about = {key: value for key, value in store.clips(split)[index].items() if key != "name"}
-            frames = _frames(store, split, index, about["n_frames"]) if settings["clip"]["frames"] else ()
-            records = {record: store.bytes(split, record, index) for record in schema.RECORDS if record != "frames"}
-            writer.add(name, "merged", split_of[name], records, about, frames)
+            key = hashlib.sha256(store.bytes(split, "coeff", index)).hexdigest()[:16]
+            if writer.journal.get(name, {"key": key})["key"] != key:
+                raise StoreError(
+                    f"{output}: {name} has changed in {store.path} since it was copied: merge to a new path"
+                )
+            if name not in writer.journal:
+                about = {fact: value for fact, value in store.clips(split)[index].items() if fact != "name"}
+                frames = store.jpegs(split, index, about["n_frames"])
+                writer.add(name, key, split_of[name], store.records(split, index), about, frames)
         who = sorted({clip["info"]["speaker"] for clip in writer.journal.values()})
         left_out = {name: "not named in the split" for name in found if name not in split_of}
         return writer.finish({**shared, "speakers": who}, left_out)
@@ -61,10 +71,6 @@ def _settings(store):
     return {name: value for name, value in store.meta["settings"].items() if name != "split"}
 
 
-def _frames(store, split, index, n_frames):
-    return [store.jpeg(split, index, frame) for frame in range(n_frames)]
-
-
 def main(argv=None):
     """Exit status: 0 written, 1 not, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
@@ -72,7 +78,7 @@ def main(argv=None):
     )
     parser.add_argument("--inputs", nargs="+", required=True, help="stores made by data_process.build_lmdb")
     parser.add_argument("--output", required=True, help="LMDB folder to write")
-    how = parser.add_mutually_exclusive_group(required=True)
+    how = parser.add_mutually_exclusive_group()
     how.add_argument("--split", help="JSON as for build_lmdb")
     how.add_argument(
         "--fractions", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="shares, whole speakers"
@@ -96,8 +102,10 @@ def main(argv=None):
                 )
         elif args.fold:
             split_of = split_into_folds(speaker_of, length_of, *args.fold, args.val_fraction, args.seed)
-        else:
+        elif args.fractions:
             split_of = split_by_speaker(speaker_of, length_of, args.fractions, args.seed)
+        else:
+            split_of = {name: split for name, (_, split, _) in find_records(stores).items()}
         print(summary(merge(stores, args.output, split_of)), end="")
     except KeyboardInterrupt:
         print(f"\nstopped; what is in {args.output} is whole: run the same command to go on", file=sys.stderr)

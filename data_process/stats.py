@@ -7,7 +7,6 @@ writes stats.json into the LMDB folder. One clip is in memory at a time.
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process import schema
+from data_process.ledger import write_aside
 from data_process.schema import StoreError
 from data_process.store import Store
 from deep_3drecon.track import FPS, style_statistics
@@ -93,9 +93,7 @@ def main(argv=None):
     try:
         stats = compute(Store(args.lmdb), progress=True)
         output.parent.mkdir(parents=True, exist_ok=True)
-        part = output.with_name(output.name + ".part")
-        part.write_text(json.dumps(stats) + "\n")
-        os.replace(part, output)
+        write_aside(output, json.dumps(stats) + "\n")
     except (StoreError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

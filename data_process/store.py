@@ -67,6 +67,19 @@ class Store:
         """Value of one record as bytes."""
         return self._read(schema.database(split, record), schema.clip_key(index))
 
+    def records(self, split, index):
+        """{record: bytes} of all records that the clip has, the JPEGs of its frames left out."""
+        key, found = schema.clip_key(index), {}
+        for record in schema.RECORDS:
+            if record != "frames":
+                found[record] = self._find(schema.database(split, record), key)
+        return {record: data for record, data in found.items() if data is not None}
+
+    def jpegs(self, split, index, n_frames):
+        """JPEG bytes of the clip's face crops in order; empty in a store without them."""
+        found = (self._find(schema.database(split, "frames"), schema.frame_key(index, t)) for t in range(n_frames))
+        return [data for data in found if data is not None]
+
     def array(self, split, record, index):
         """A npy record (lm5, lm68, coeff, phonemes, mel, energy) as array."""
         return schema.unpack_array(self.bytes(split, record, index))
@@ -77,32 +90,32 @@ class Store:
 
     def frame(self, split, index, frame):
         """One frame's face crop, (S, S, 3) uint8 RGB."""
-        return simplejpeg.decode_jpeg(self.jpeg(split, index, frame), colorspace="RGB")
-
-    def jpeg(self, split, index, frame):
-        """One frame's face crop as JPEG bytes."""
-        return self._read(schema.database(split, "frames"), schema.frame_key(index, frame))
+        data = self._read(schema.database(split, "frames"), schema.frame_key(index, frame))
+        return simplejpeg.decode_jpeg(data, colorspace="RGB")
 
     def close(self):
         """Let go of the LMDB environment of this path in this process."""
         close(self.path)
 
     def _read(self, name, key):
-        env, handles = environment(self.path)
-        try:
-            if name not in handles:
-                handles[name] = env.open_db(name, create=False)
-        except (lmdb.NotFoundError, lmdb.ReadonlyError) as error:
-            raise StoreError(
-                f"{self.path}: has no database {name.decode()}: build it with the option that makes it"
-            ) from error
-        with env.begin(db=handles[name]) as txn:
-            value = txn.get(key)
+        value = self._find(name, key)
         if value is None:
             raise StoreError(
-                f"{self.path}: {name.decode()} has no key {key.decode()}: the store is damaged or the index too high"
+                f"{self.path}: {name.decode()} has no key {key.decode()}: the store is damaged, the index too high, or it "
+                "was built without the option that makes this record"
             )
         return value
+
+    def _find(self, name, key):
+        """One value, None if there is none."""
+        env, handles = environment(self.path)
+        if name not in handles:
+            try:
+                handles[name] = env.open_db(name, create=False)
+            except (lmdb.NotFoundError, lmdb.ReadonlyError):  # what a read-only environment says of a name it lacks
+                return None
+        with env.begin(db=handles[name]) as txn:
+            return txn.get(key)
 
 
 class StoreWriter:
@@ -112,7 +125,8 @@ class StoreWriter:
     """
 
     def __init__(self, path, settings):
-        self.path, self.settings = Path(path), settings
+        # by way of JSON, as they will be read back: a tuple is stored as a list
+        self.path, self.settings = Path(path), schema.unpack_json(schema.pack_json(settings))
         close(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """The store: what the paper's README reads, building, stopping, going on."""
 
+import contextlib
 import functools
 import io
 import json
@@ -271,13 +272,40 @@ def test_merging_copies_every_record_and_splits_anew(clip_folder, tmp_path, caps
             source, old_split, old_index = found[clip["name"]]
             for record in [r for r in schema.RECORDS if r != "frames"]:
                 assert reader.bytes(split, record, index) == source.bytes(old_split, record, old_index)
-            last = clip["n_frames"] - 1
-            assert reader.jpeg(split, index, last) == source.jpeg(old_split, old_index, last)
-    assert (
-        merge_lmdb.main(["--inputs", str(merged), str(paths[0]), "--output", str(tmp_path / "y"), "--fold", "0", "2"])
-        == 1
-    )
+            frames = reader.jpegs(split, index, clip["n_frames"])
+            assert len(frames) == clip["n_frames"] and frames == source.jpegs(old_split, old_index, len(frames))
+    twice = ["--inputs", str(merged), str(paths[0]), "--output", str(tmp_path / "y")]
+    assert merge_lmdb.main(twice) == 1
     assert "names must differ" in capsys.readouterr().err
+
+
+def test_merging_keeps_splits_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    clips = [("b", "train", "ann", 30, ()), ("c", "val", "bob", 20, ()), ("a", "test", "bob", 25, ())]
+    paths = [made.store(tmp_path / f"{k}.lmdb", part) for k, part in enumerate((clips[:1], clips[1:]))]
+    split_of = {name: split for name, split, *_ in clips}
+    straight = merge_lmdb.merge([Store(p) for p in paths], tmp_path / "straight.lmdb", split_of, progress=False)
+    assert {s: [c["name"] for c in part] for s, part in straight["splits"].items()} == {
+        "train": ["b"],
+        "val": ["c"],
+        "test": ["a"],
+    }
+    assert straight["speakers"] == ["ann", "bob"] and straight["layout"]["exp"] == 52
+    real, added = StoreWriter.add, []
+
+    def interrupted(self, name, *rest):
+        added.append(name)
+        if len(added) == 2:
+            raise KeyboardInterrupt
+        return real(self, name, *rest)
+
+    monkeypatch.setattr(StoreWriter, "add", interrupted)
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt):
+            merge_lmdb.merge([Store(p) for p in paths], tmp_path / "x.lmdb", split_of, progress=False)
+    assert added == ["a", "b", "b", "c"]
+    assert content(tmp_path / "x.lmdb") == content(tmp_path / "straight.lmdb")
+    with pytest.raises(StoreError, match="is one of the stores"):
+        merge_lmdb.merge([Store(p) for p in paths], paths[0], split_of, progress=False)
 
 
 def test_a_folder_without_a_store(tmp_path):
