@@ -212,7 +212,8 @@ def summary(meta):
         frames = sum(clip["n_frames"] for clip in clips)
         who = len({clip["speaker"] for clip in clips})
         lines.append(f"{split}: {len(clips)} clips, {frames / FPS / 60:.1f} min, {who} speakers")
-    clips = [clip for part in meta["splits"].values() for clip in part]
+    # stores that were not built here, such as made ones, may come without these figures
+    clips = [clip for part in meta["splits"].values() for clip in part if "reprojection" in clip]
     if clips:
         reprojection = [clip["reprojection"] for clip in clips]
         correlation = [clip["lip_correlation"] for clip in clips if clip["lip_correlation"] is not None]
