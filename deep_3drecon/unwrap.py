@@ -26,8 +26,8 @@ SURE_FACING = 0.45  # cosine to the camera above which a vertex lends its colour
 class Atlas:
     """Texture of one head.
 
-    colour (S, S, 3) float32 0..255, filled everywhere; smooth (S, S, 3), the fill alone, also where the picture shows the surface; seen (S, S) float32 0..1, how much of it the picture shows;
-    rast (S, S, 4), the triangles in uv space, to paint more attributes with.
+    colour (S, S, 3) float32 0..255, filled everywhere; smooth (S, S, 3), the fill alone, also where the picture shows the surface;
+    seen (S, S) float32 0..1, how much of it the picture shows; rast (S, S, 4), the triangles in uv space, to paint more with.
     """
 
     colour: np.ndarray
@@ -101,7 +101,13 @@ def sample(picture, flat):
     points = np.ascontiguousarray(flat.reshape(-1, 1, 2).astype(np.float32))
     # remap takes at most 32767 rows at a time
     parts = [
-        cv2.remap(picture, points[k : k + 32000, :, 0], points[k : k + 32000, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cv2.remap(
+            picture,
+            points[k : k + 32000, :, 0],
+            points[k : k + 32000, :, 1],
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         for k in range(0, len(points), 32000)
     ]
     return np.concatenate(parts).reshape(*flat.shape[:-1], -1).astype(np.float32)
@@ -164,11 +170,17 @@ def unwrap(picture, place, cosine, model, distrust=(), size=1024):
     drawn = rast[..., 3] > 0
     texel = at[..., :2] / np.maximum(at[..., 2:3], 1e-6)
     visible = drawn & seen(texel, at[..., 2], at[..., 3], depths, box, extent)
-    visible = cv2.dilate(visible.astype(np.float32), np.ones((3, 3), np.uint8)) * drawn  # bilinear look-up mixes in a neighbour
+    visible = (
+        cv2.dilate(visible.astype(np.float32), np.ones((3, 3), np.uint8)) * drawn
+    )  # bilinear look-up mixes in a neighbour
     colour = np.where(visible[..., None] > 0, sample(picture, texel), at[..., 4:])
-    colour = _from_other_side(colour, visible * np.clip((at[..., 3] - 0.1) / 0.2, 0, 1), visible, at[..., 4:], drawn, size)
+    colour = _from_other_side(
+        colour, visible * np.clip((at[..., 3] - 0.1) / 0.2, 0, 1), visible, at[..., 4:], drawn, size
+    )
     nearest = _nearest_drawn(drawn)
-    colour, smooth, visible = (a.reshape(size * size, -1)[nearest].reshape(size, size, -1) for a in (colour, at[..., 4:], visible))
+    colour, smooth, visible = (
+        a.reshape(size * size, -1)[nearest].reshape(size, size, -1) for a in (colour, at[..., 4:], visible)
+    )
     return Atlas(colour, smooth, visible[..., 0], rast)
 
 
@@ -197,7 +209,9 @@ def _from_other_side(colour, trust, visible, filled, drawn, size):
 
 def _nearest_drawn(drawn):
     """Flat index of the nearest drawn texel for every texel: colours reach past the rims of the islands."""
-    _, labels = cv2.distanceTransformWithLabels((~drawn).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    _, labels = cv2.distanceTransformWithLabels(
+        (~drawn).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
     index = np.zeros(labels.max() + 1, np.int64)
     index[labels[drawn]] = np.flatnonzero(drawn)
     return index[labels.ravel()]

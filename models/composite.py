@@ -118,7 +118,7 @@ def _shade_inside(layer, inside, around, light):
         for x in range(inside.shape[1]):
             if inside[y, x] > 0:
                 depth = min(max((around[y, x] - np.float32(0.2)) / np.float32(0.6), np.float32(0.0)), np.float32(1.0))
-                gain = (np.float32(0.7) + np.float32(0.3) * depth) * light
+                gain = (np.float32(0.8) + np.float32(0.2) * depth) * light
                 gain = np.float32(1.0) - inside[y, x] * (np.float32(1.0) - gain)
                 for k in range(3, 6):
                     layer[y, x, k] *= gain
@@ -223,6 +223,8 @@ def _compose(frame, canvas, pad, field, region, layer, kinds, box):
             g = place - np.float32(j)
             dx = node_row[j, 0] + g * (node_row[j + 1, 0] - node_row[j, 0])
             dy = node_row[j, 1] + g * (node_row[j + 1, 1] - node_row[j, 1])
+            if kind == EMPTY and max(abs(dx), abs(dy)) < np.float32(1.0 / 512):
+                continue
             r, c, fy, fx = _split(canvas, x + pad + dx, y + pad + dy)
             if kind == EMPTY:
                 for k in range(3):

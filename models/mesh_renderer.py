@@ -79,7 +79,7 @@ class MeshRenderer:
             grid = camera.apply_affine(camera.project(camera.pose(material.nodes, angle, trans)), material.to_work)
             grid = grid.reshape(len(exp), portrait.NODES, portrait.NODES, 2)
         opening = material.rest.openings.of(exp.numpy())[:, 0]
-        light = 0.75 + 0.25 * retarget.smoothstep(opening, 0.0, LIT_OPENING_DM)
+        light = 0.8 + 0.2 * retarget.smoothstep(opening, 0.0, LIT_OPENING_DM)
         home = torch.from_numpy(material.attributes[0, :, :3])
         moved = (place[..., :2] / place[..., 2:] - home[:, :2] / home[:, 2:]).abs().amax((-1, -2)).numpy()
         made = retarget.smoothstep(moved, STILL_PX, MOVED_PX)

@@ -1,9 +1,10 @@
 """The made inside of the mouth: teeth, gums, tongue and the dark behind them, painted into the head's texture."""
 
+import cv2
 import numpy as np
 import torch
 
-from deep_3drecon import rasterizer
+from deep_3drecon import landmarks, rasterizer
 from models.retarget import smoothstep
 
 # sRGB 0..255 under light that shows skin at SKIN
@@ -14,6 +15,8 @@ TONGUE = np.array([172.0, 92.0, 90.0])
 FLESH = np.array([118.0, 52.0, 50.0])
 DARK = np.array([26.0, 11.0, 11.0])
 TOOTH_WIDTH_DM = 0.075
+TEETH_SHARE = 0.35  # of the places between the lips that must look like teeth
+MAX_DROP_DM = 0.12
 
 
 def brightness(picture, place, cosine, model):
@@ -33,17 +36,63 @@ def brightness(picture, place, cosine, model):
     return np.clip(level * np.sqrt(np.clip(cast, 0.5, 2)), 0.15, 1.2)
 
 
-def settle(model, lip_gap):
-    """Displacement (V, 3) tensor of the parts inside the mouth from where the mean head has them, dm.
+def tooth_like(colour, lip, gain):
+    """0..1: how much colours (..., 3) look like teeth beside a lip (3,): bright, and less red than the lip.
 
-    The teeth of the mean head hide behind the lips, its tongue fills the mouth. Upper teeth come down until their edge
-    shows as soon as lips part, and in a portrait with parted lips (lip_gap, dm) down to the lower lip, since teeth seen there are almost
-    always the upper ones.
+    In a grey picture nothing tells teeth from lips, and nothing passes.
     """
-    shift = np.zeros((model.n_vertices, 3), np.float32)
-    shift[model.regions["teeth_upper"]] = 0, -0.065 - np.clip(lip_gap - 0.03, 0, 0.05), -0.01
-    shift[model.regions["teeth_lower"]] = 0, -0.06, -0.045
-    shift[model.regions["tongue"]] = 0, -0.11, -0.06
+
+    def redness(c):
+        return (c[..., 0] - c[..., 1]) / np.maximum(c.sum(-1), 1)
+
+    tooth = TOOTH * gain
+    contrast = redness(lip) - redness(tooth)
+    if contrast < 0.02:
+        return np.zeros(colour.shape[:-1])
+    pale = smoothstep((redness(colour) - redness(tooth)) / contrast, 0.75, 0.45)
+    return pale * smoothstep(colour.mean(-1) / tooth.mean(), 0.45, 0.7)
+
+
+def teeth_shown(picture, points, gain):
+    """Whether a portrait shows its teeth: picture (H, W, 3) uint8, points (478, 2) landmarks in its pixels, gain of `brightness`."""
+    ring = np.concatenate([landmarks.INNER_LIP_UPPER, landmarks.INNER_LIP_LOWER[::-1]])
+    low = np.floor(points[landmarks.OUTER_LIPS].min(0)).astype(int) - 2
+    high = np.ceil(points[landmarks.OUTER_LIPS].max(0)).astype(int) + 3
+    low, high = np.maximum(low, 0), np.minimum(high, picture.shape[1::-1])
+    if (high - low).min() < 3:
+        return False
+    part = picture[low[1] : high[1], low[0] : high[0]].astype(float)
+    masks = []
+    for ids in (ring, landmarks.OUTER_LIPS):
+        mask = np.zeros(part.shape[:2], np.uint8)
+        cv2.fillPoly(mask, [np.round((points[ids] - low) * 16).astype(np.int32)], 1, shift=4)
+        masks.append(mask > 0)
+    inner, lips = masks[0], masks[1] & ~cv2.dilate(masks[0].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    if not lips.any() or inner.sum() < 0.1 * lips.sum():
+        return False
+    return bool(tooth_like(part[inner], np.median(part[lips], 0), gain).mean() > TEETH_SHARE)
+
+
+def settle(head, exp, angle, shown):
+    """Displacement (V, 3) tensor of the parts inside the mouth from where a fitted head has them, dm.
+
+    The teeth of the mean head hide behind the lips, its tongue fills the mouth. Upper teeth come down until their edge shows as soon as
+    lips part. In a portrait that shows its teeth (`shown`, with its expression and pose) they reach the lower lip, since teeth
+    between parted lips are almost always the upper ones.
+    """
+    shift = np.zeros((head.n_vertices, 3), np.float32)
+    shift[head.regions["teeth_upper"]] = 0, -0.05, -0.01
+    shift[head.regions["teeth_lower"]] = 0, -0.06, -0.045
+    shift[head.regions["tongue"]] = 0, -0.11, -0.06
+    if shown:
+        vertices = head.vertices(torch.zeros(0), exp)
+        teeth = (vertices + torch.from_numpy(shift))[head.regions["teeth_upper"]].numpy()
+        edge = teeth[np.argmin(teeth[:, 1])]
+        lip = head.landmarks(vertices)[landmarks.INNER_LIP_LOWER[3:6]].mean(0).numpy()
+        reach = lip[1] - (lip[2] - edge[2]) * np.tan(
+            float(angle[0])
+        )  # where the ray over the lower lip meets the teeth
+        shift[head.regions["teeth_upper"], 1] -= np.clip(edge[1] - reach, 0, MAX_DROP_DM)
     return torch.from_numpy(shift)
 
 
@@ -57,38 +106,47 @@ def sink(model):
     return torch.from_numpy(out)
 
 
-def lower_part(rast, model):
-    """1 on texels (S, S) of lower teeth, tongue and cavity, 0 elsewhere."""
-    part = np.zeros((1, model.n_vertices, 1), np.float32)
-    for name in ("teeth_lower", "tongue"):
-        part[0, model.regions[name]] = 1
-    cavity = model.regions["mouth_inside"]
-    part[0, cavity, 0] = smoothstep(model.mean.numpy()[cavity, 2], 0.3, 0.2)
-    return rasterizer.interpolate(part, rast[None], model.triangles)[0, ..., 0]
+def paint(atlas, model, gain, teeth_shown):
+    """The atlas with the mouth painted: colour (S, S, 3), seen (S, S) and mouth inside (S, S) 0..1.
 
-
-def paint(atlas, model, gain):
-    """Colour (S, S, 3) of the atlas with the mouth painted where the portrait does not show it, and mouth inside (S, S) 0..1."""
+    Of the portrait's own mouth only upper teeth are kept, if it shows them and where they look like teeth; all else is made.
+    """
     mean = model.mean.numpy()
-    part = {
-        name: np.zeros(model.n_vertices, np.float32)
-        for name in ("teeth_upper", "teeth_lower", "tongue", "mouth_inside")
-    }
-    for name, value in part.items():
-        value[model.regions[name]] = 1
-    attributes = np.concatenate([mean, np.stack(list(part.values()), 1)], 1)[None].astype(np.float32)
+    names = ("teeth_upper", "teeth_lower", "tongue", "mouth_inside", "lips")
+    part = np.zeros((model.n_vertices, len(names)), np.float32)
+    for k, name in enumerate(names):
+        part[model.regions[name], k] = 1
+    attributes = np.concatenate([mean, part], 1)[None].astype(np.float32)
     at = rasterizer.interpolate(attributes, atlas.rast[None], model.triangles)[0]
-    place, (upper, lower, tongue, cavity) = at[..., :3], (at[..., k] for k in range(3, 7))
+    place, (upper, lower, tongue, cavity, lips) = at[..., :3], np.moveaxis(at[..., 3:], -1, 0)
+    cavity = cavity * smoothstep(place[..., 2], 0.31, 0.2)
+    kept, tooth_gain = np.zeros_like(atlas.seen), gain
+    if teeth_shown:
+        kept, tooth_gain = _own_teeth(atlas, upper > 0.5, (lips > 0.5) & (atlas.seen > 0), gain)
+    seen = np.where(upper > 0.5, kept, atlas.seen * (1 - np.maximum.reduce([lower, tongue, cavity])))
 
     made = FLESH + (DARK - FLESH) * smoothstep(place[..., 2], 0.27, 0.05)[..., None]
     made = np.where(
         tongue[..., None] > 0.5, TONGUE + (DARK - TONGUE) * smoothstep(place[..., 2], 0.2, -0.12)[..., None], made
     )
     for mask, up in ((upper, 1), (lower, -1)):
-        made = np.where(mask[..., None] > 0.5, _teeth(place, up, mean, model), made)
-    inside = np.maximum.reduce([upper, lower, tongue, cavity * smoothstep(place[..., 2], 0.31, 0.2)])
-    hidden = (inside * (1 - atlas.seen))[..., None]
-    return atlas.colour + hidden * (made * gain - atlas.colour), inside
+        made = np.where(mask[..., None] > 0.5, _teeth(place, up, mean, model) * tooth_gain / gain, made)
+    inside = np.maximum.reduce([upper, lower, tongue, cavity])
+    hidden = (inside * (1 - seen))[..., None]
+    return atlas.colour + hidden * (made * gain - atlas.colour), seen, inside
+
+
+def _own_teeth(atlas, teeth, lips, gain):
+    """How much of the portrait's upper teeth is kept (S, S) 0..1, and the gain (3,) that fits made teeth to them.
+
+    teeth, lips: (S, S) bool texels. What shows between parted lips may be lip or shadow, as the fitted lips are off by a pixel.
+    """
+    shown = teeth & (atlas.seen > 0)
+    if not shown.any() or not lips.any():
+        return np.zeros_like(atlas.seen), gain
+    like = tooth_like(atlas.colour, np.median(atlas.colour[lips], 0), gain) * shown
+    own = (atlas.colour * like[..., None]).sum((0, 1)) / max(like.sum(), 1)
+    return like.astype(np.float32), np.clip(own / TOOTH, 0.1, 1.25) if like.sum() > 1 else gain
 
 
 def _teeth(place, up, mean, model):

@@ -4,31 +4,24 @@ Pixels: a *work picture* is the portrait at the size of the output. It continues
 head cut by the picture's edge can move without a hole. `region` is the square of the work picture in which anything moves.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
-from deep_3drecon import camera, landmarks, rasterizer, unwrap
+from deep_3drecon import camera, rasterizer, unwrap
 from deep_3drecon.face_model import FaceModel
-from models import mouth, retarget
+from models import mouth, own_head, retarget
 
 MAX_SIDE = 1280  # pixels of the longer side of a full-size output
 REGION_HEADS = 1.9  # side of the moving region in heights of the head
 CROP_HEADS = 1.35  # side of the face crop in heights of the head
 NODES = 49  # of the grid that carries the surroundings, along each side of the region
 HAIR_DM = 0.30  # how far around the head the surroundings move as fast as the head itself
-EYE_DISTANCE_DM = 0.62
 LID_LIGHT = 0.4  # share of the cheek's colour in a lid that comes down
 # portrait pixels for one drawn pixel below which a place is a smear and made colour replaces it
 LID_STRETCH, LIP_STRETCH = 0.85, 0.45
-NECK_LOW_DM, NECK_HIGH_DM = (
-    -1.15,
-    -0.75,
-)  # of the mean head: below the first the neck stands still, above the second it follows the head
 
 
 class PortraitError(ValueError):
@@ -41,10 +34,10 @@ class Material:
 
     work (H, W, 3) uint8; canvas: work with reflected rims, `pad` pixels on each side; to_work (2, 3) canonical -> work pixels;
     region, box: (left, top, side) in work pixels of what moves and of the head's drawing, `grid` cells a side;
-    head: the face model with this person's mean and no identity left; attributes (1, V, 6) see `_attributes`; follow (V,) 1 head .. 0 shoulders; triangles (F, 3) drawn; sink (V,)
-    dm by which parts inside the mouth are drawn deeper;
-    texture (S, S, 6) see `_texture`; nodes (NODES**2, 3) surroundings in head space;
-    node_follow (NODES, NODES) share of the head's motion, node_pixels (NODES, NODES, 2); rest: the portrait's own expression and openings.
+    head: the face model with this person's mean and no identity left; angle, trans: its pose in the portrait;
+    attributes (1, V, 6) see `_attributes`; follow (V,) 1 head .. 0 shoulders; triangles (F, 3) drawn; sink (V,) dm by which
+    parts inside the mouth are drawn deeper; texture (S, S, 6) see `_texture`; nodes (NODES**2, 3) surroundings in head space;
+    node_follow (NODES, NODES) share of the head's motion, node_pixels (NODES, NODES, 2); rest: its own expression and openings.
     """
 
     work: np.ndarray
@@ -76,40 +69,26 @@ def prepare(image, track, model, size, full):
     to_source = camera.invert_affine(torch.from_numpy(track.crop[0]).double())
     observed = torch.from_numpy(track.landmarks[0]).double()
 
-    fitted = model.vertices(parts["id"], exp)
     target = camera.apply_affine(observed, torch.from_numpy(track.crop[0]).double()).float()
-    offset = personal_offset(model, fitted, angle, trans, target)
-    lip_gap = float(landmarks.lip_opening(target.numpy()) / landmarks.interocular(target.numpy())) * EYE_DISTANCE_DM
-    offset = offset + mouth.settle(model, lip_gap)
-    own = replace(
-        model, mean=model.vertices(parts["id"], torch.zeros_like(exp)) + offset, id_basis=model.id_basis[..., :0]
-    )
+    own = own_head.fit(model, parts["id"], exp, angle, trans, target)
     posed = camera.pose(own.vertices(torch.zeros(0), exp), angle, trans)
 
-    head = torch.from_numpy(follow_of(model) > 0.5)
+    follow = torch.from_numpy(own_head.follow(model))
+    head = follow > 0.5
     window = unwrap.bounding_box(unwrap.places(posed[head], to_source.float()), 0.0)
     work, to_work = _work_picture(image, to_source, window, size, full)
+    gain = mouth.brightness(work, unwrap.places(posed, to_work), unwrap.facing(model, posed), model)
+    teeth_shown = mouth.teeth_shown(work, camera.apply_affine(target, to_work).numpy(), gain)
+    own.mean = own.mean + mouth.settle(own, exp, angle, teeth_shown)
+    posed = camera.pose(own.vertices(torch.zeros(0), exp), angle, trans)
     place = unwrap.places(posed, to_work)
     region = unwrap.bounding_box(place[head], (REGION_HEADS - 1) / 2)
     box = unwrap.bounding_box(place[head], 0.14)
-    pad = (
-        int(
-            np.ceil(
-                max(
-                    0,
-                    -region[0],
-                    -region[1],
-                    region[0] + region[2] - work.shape[1],
-                    region[1] + region[2] - work.shape[0],
-                )
-            )
-        )
-        + 8
-    )
-    follow = torch.from_numpy(follow_of(model))
+    low, high = np.array(region[:2]), np.array(region[:2]) + region[2]
+    pad = int(np.ceil(max(0, *-low, *(high - work.shape[1::-1])))) + 8
     cosine = unwrap.facing(model, posed)
-    triangles = _drawn(model, place, cosine, work.shape[1::-1])
-    texture, rast = _texture(work, place, cosine, model)
+    triangles = _drawn(model, place, cosine, follow.numpy(), work.shape[1::-1])
+    texture, rast = _texture(work, place, cosine, model, gain, teeth_shown)
     nodes, node_follow, node_pixels = _surroundings(place, follow, triangles, region, to_work, angle, trans)
     return Material(
         work=work,
@@ -175,50 +154,7 @@ def _work_picture(image, to_source, window, size, full):
     return np.ascontiguousarray(part), to_work.float()
 
 
-def follow_of(model):
-    """How much of the head's motion each vertex takes: 1 on head and jaw, falling to 0 down the neck; (V,) float32."""
-    mean = model.mean.numpy()
-    jaw = 0.35 * retarget.smoothstep(mean[:, 2], -0.3, 0.1)  # the chin hangs lower than the nape
-    return retarget.smoothstep(mean[:, 1] + jaw, NECK_LOW_DM, NECK_HIGH_DM).astype(np.float32)
-
-
-def personal_offset(model, fitted, angle, trans, target, stiffness=1.0):
-    """Smooth displacement (V, 3) of the head that takes its landmarks exactly to where they are in the picture.
-
-    fitted (V, 3) unposed vertices in the fitted expression, target (478, 2) canonical pixels. A thin plate on the mesh: the squared
-    Laplacian of the displacement is weighed against the misses of the landmarks; depth does not change. Eyeballs move
-    rigidly with their lids, teeth and tongue with the lips.
-    """
-    points = camera.pose(model.landmarks(fitted), angle, trans)
-    miss = target - camera.project(points)
-    depth = (camera.CAMERA_Z_DM - points[:, 2:]) / camera.FOCAL_PX
-    shift = torch.cat([miss * torch.tensor([1.0, -1.0]) * depth, torch.zeros_like(depth)], -1).numpy()
-
-    weight = np.ones(468)
-    cosine = unwrap.facing(model, camera.pose(fitted, angle, trans))
-    weight *= np.clip((cosine[model.landmark_ids[:468]].min(1) - 0.1) / 0.3, 0.02, 1)
-    weight[landmarks.FACE_OVAL] *= 0.1  # slide along the cheek
-    weight[np.concatenate([landmarks.LIPS, landmarks.EYE_LEFT, landmarks.EYE_RIGHT])] *= 4
-    n = model.n_vertices
-    ids = model.weld[model.landmark_ids[:468]]
-    take = sparse.coo_matrix(
-        (model.landmark_weights[:468].numpy().ravel(), (np.repeat(np.arange(468), 3), ids.ravel())), (468, n)
-    ).tocsr()
-    plate = unwrap.laplacian(model.triangles, model.weld)
-    system = take.T @ sparse.diags(weight) @ take + stiffness * plate.T @ plate + 2e-4 * sparse.eye(n)
-    offset = splu(system.tocsc()).solve(take.T @ (weight[:, None] * shift[:468]))[model.weld]
-    for name, around in (("eyeball_left", landmarks.EYE_LEFT), ("eyeball_right", landmarks.EYE_RIGHT)):
-        offset[model.regions[name]] = (take @ offset)[around].mean(0)
-    upper, lower = (
-        (take @ offset)[landmarks.INNER_LIP_UPPER].mean(0),
-        (take @ offset)[landmarks.INNER_LIP_LOWER].mean(0),
-    )
-    offset[model.regions["teeth_upper"]] = upper
-    offset[np.r_[model.regions["teeth_lower"], model.regions["tongue"]]] = lower
-    return torch.from_numpy(offset.astype(np.float32)) @ camera.rotation_matrix(angle)
-
-
-def _drawn(model, place, cosine, extent):
+def _drawn(model, place, cosine, follow, extent):
     """Triangles (F, 3) of the head that are drawn: the face, eyes and mouth whole, and below them the neck that the portrait shows.
 
     Ears, scalp and all that turns away are left to the surroundings, which carry the portrait's own ears, hair and outline: the fitted
@@ -235,11 +171,14 @@ def _drawn(model, place, cosine, extent):
     for name in ("face", "lips", "mouth_inside", "eyelids"):
         inner[model.regions[name]] = True
     corners = model.triangles
-    return corners[(shown | inner)[corners].all(1) & (follow_of(model)[corners] > 0.05).any(1)]
+    return corners[(shown | inner)[corners].all(1) & (follow[corners] > 0.05).any(1)]
 
 
-def _texture(work, place, cosine, model):
-    """Texture (S, S, 6) float32 and its triangles: colour 0..255; 0..1 share of the portrait and mouth inside; stretch below which made colour takes over."""
+def _texture(work, place, cosine, model, gain, teeth_shown):
+    """Texture (S, S, 6) float32 and its triangles (S, S, 4) in uv space.
+
+    Colour 0..255 (3); share of the portrait 0..1; mouth inside 0..1; stretch below which the colour replaces the portrait.
+    """
     blink = np.linalg.norm(model.exp_basis[..., model.index("eyeBlinkLeft", "eyeBlinkRight")].numpy(), axis=1).max(1)
     lids = np.flatnonzero(blink > 0.2 * blink.max())
     # lashes and brows are not to colour the lid that comes over the eye
@@ -251,11 +190,9 @@ def _texture(work, place, cosine, model):
     fold = rasterizer.interpolate(fold, atlas.rast[None], model.triangles)[0]
     smooth = _lighter_lids(atlas, model, lids)
     atlas.colour += np.clip(fold / LIP_STRETCH, 0, 1) * (smooth - atlas.colour)
-    # what shows between the lips of an open mouth is taken for upper teeth; the rest is made
-    atlas.seen *= 1 - mouth.lower_part(atlas.rast, model)
-    colour, inside = mouth.paint(atlas, model, mouth.brightness(work, place, cosine, model))
+    colour, seen, inside = mouth.paint(atlas, model, gain, teeth_shown)
     return np.ascontiguousarray(
-        np.concatenate([colour, atlas.seen[..., None], inside[..., None], fold], -1).astype(np.float32)
+        np.concatenate([colour, seen[..., None], inside[..., None], fold], -1).astype(np.float32)
     ), atlas.rast
 
 

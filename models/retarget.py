@@ -20,13 +20,14 @@ import torch
 from deep_3drecon import landmarks
 
 ANGLE_LIMIT = np.radians([18.0, 25.0, 20.0])  # pitch, yaw, roll away from the portrait
+PROFILE = np.radians([30.0, 40.0, 60.0])  # from the camera; further turned there is too little face
 TRANS_LIMIT_DM = np.array([0.35, 0.35, 0.8])
 KEEP_OPEN = 0.4  # share of smile and stretch kept from a portrait with an open mouth; lip and jaw openings are dropped
 CLOSED_DM = 0.012  # inner-lip distance of lips that touch, mean head
 OPEN_DM = 0.05  # a portrait whose lips are this far apart has an open mouth
 KEPT_WHEN_OPEN = ("mouthSmile", "mouthDimple", "mouthStretch", "mouthFrown", "mouthPress")
 MOUTH = ("mouth", "jaw", "tongue")
-OVERCLOSE_DM = 0.004  # lids meet with a little overlap, so that no line of the eye is left
+OVERCLOSE_DM = 0.010  # lids meet with a little overlap, so that no line of the eye is left
 
 
 def smoothstep(value, low, high):
@@ -123,7 +124,7 @@ def expression(model, portrait, motion, exp):
     for eye, blink in enumerate((blink_right, blink_left)):
         miss = own.of(out)[:, 1 + eye] - target[:, eye]
         out[:, blink] += miss / -own.slope[blink, 1 + eye]
-    closed = min(portrait.opening[0], CLOSED_DM)
+    closed = portrait.opening[0] * (1 - open_mouth)
     target = np.maximum(there[:, 0] - motion.opening[0], 0) + closed
     out[:, jaw] += np.clip((target - own.of(out)[:, 0]) / own.slope[jaw, 0], -0.3, 0.3)
     return np.clip(out, 0, 1).astype(np.float32)
@@ -131,7 +132,10 @@ def expression(model, portrait, motion, exp):
 
 def pose(portrait_angle, portrait_trans, motion, angle, trans, scale):
     """Angles (T, 3) rad and translations (T, 3) dm for the portrait, counted from the motion's mean and softly limited."""
-    turn = _limited(scale * (np.asarray(angle, np.float64) - motion.angle), ANGLE_LIMIT)
+    turn = scale * (np.asarray(angle, np.float64) - motion.angle)
+    # a portrait that already looks aside has no other cheek to show: less room on that side
+    room = np.clip(PROFILE - np.sign(turn) * portrait_angle, 0.25 * ANGLE_LIMIT, ANGLE_LIMIT)
+    turn = _limited(turn, room)
     move = _limited(scale * (np.asarray(trans, np.float64) - motion.trans), TRANS_LIMIT_DM)
     return (portrait_angle + turn).astype(np.float32), (portrait_trans + move).astype(np.float32)
 
