@@ -37,9 +37,9 @@ class MeshRenderer:
     def prepare(self, image, track, size=256, full=True):
         """Everything about one portrait that does not change from frame to frame; takes about a second.
 
-        image: (H, W, 3) uint8 RGB. track: FaceTrack of one frame of it. size: cells along a side of the square in which the head
-        is drawn, 128 to 512: geometry and made colours have this resolution, the portrait keeps its own.
-        full: frames are the whole portrait, at most 1280 pixels long; else the face crop, size x size pixels.
+        image: (H, W, 3) uint8 RGB. track: FaceTrack of one frame of it. size: pixels along a side of the face crop; the head
+        is drawn on 2 size cells a side (256 to 768), which is what outlines and made colours are as fine as; the portrait keeps its own
+        sharpness. full: frames are the whole portrait, at most 1280 pixels long; else the face crop, size x size pixels.
         """
         return portrait.prepare(image, track, self.model, size, full)
 

@@ -97,7 +97,7 @@ def prepare(image, track, model, size, full):
         to_work=to_work,
         region=region,
         box=box,
-        grid=int(np.clip(2 * size, 256, 1024)),
+        grid=int(np.clip(2 * size, 256, 768)),
         head=own,
         angle=angle,
         trans=trans,
