@@ -185,7 +185,7 @@ def blend(targets, time, speed=1.0):
     pulls = {}
     for name, (rise, fall) in (("jaw_pull", JAW_RATES), ("lip_pull", LIP_RATES)):
         pull = np.array([getattr(t[0], name) for t in targets])[:, None]
-        # a tail far beyond 0.3 s would only matter where nothing else is near
+        # cut off so that some phone has weight even in the middle of a long pause
         pulls[name] = pull * np.exp(-speed * (rise * before + fall * after).clip(max=30))
     out = {}
     for name in GESTURES:
@@ -234,7 +234,7 @@ def _coefficients(g, style):
         "mouthUpperUp": style.upper * (0.34 * shown * (0.25 + 0.8 * wide) + 0.01),
         "mouthSmile": style.smile + 0.05 * drawn + 0.03 * wide - 0.03 * rounded,
         "mouthStretch": 0.03 + 0.07 * drawn + 0.03 * wide,
-        "mouthPress": 0.10 + 0.0 * wide,
+        "mouthPress": 0.10,
         "mouthDimple": 0.001 + 0.01 * wide,
         "mouthFrown": 0.03 + 0.02 * rounded,
         "cheekSquint": 0.015 + 0.15 * style.smile + 0.02 * drawn,
@@ -243,18 +243,18 @@ def _coefficients(g, style):
     out = {
         "jawOpen": g["jaw"],
         "jawForward": 0.004 + 0.02 * rounded,
-        "mouthClose": 0.012 + 0.0 * wide,
+        "mouthClose": 0.012,
         "mouthFunnel": 0.075 + 0.20 * style.rounding * g["funnel"] + 0.05 * rounded,
         "mouthPucker": 0.20 * rounded,
         "mouthRollUpper": 0.18 * (1 - 0.9 * wide) * (1 - 0.6 * shown),
-        "mouthRollLower": 0.012 + 0.0 * wide,
+        "mouthRollLower": 0.012,
         "mouthShrugUpper": 0.05 * wide * shown,
-        "mouthShrugLower": 0.002 + 0.0 * wide,
+        "mouthShrugLower": 0.002,
     }
     for name, curve in even.items():
         for side, sign in (("Left", 1), ("Right", -1)):
             out[name + side] = curve * (1 + sign * 0.6 * style.asymmetry)
-    return {name: np.maximum(curve, 0) for name, curve in out.items()}
+    return {name: np.maximum(curve, np.zeros_like(wide)) for name, curve in out.items()}
 
 
 def _meet(curves, face, gap, rest, target_mm, share):
