@@ -3,7 +3,7 @@
     python -m data_process.synthetic --sentences data/sentences.txt --speakers 8 --minutes 12 --output data/lmdb/synthetic
 
 Needs the optional package hibari-tts. Everything follows from the seed. The store is laid out as that of
-`data_process.build_lmdb` (same settings, so that `data_process.merge` joins them) but has no video; `meta` keeps, beside
+`data_process.build_lmdb` (same settings, so that `data_process.merge_lmdb` joins them) but has no video; `meta` keeps, beside
 each clip, its text and its phones with times, and the style of every speaker.
 """
 

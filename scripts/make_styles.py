@@ -51,10 +51,9 @@ def main():
     args = parser.parse_args()
     styles = speaker_styles(args.lmdb)
     mean = Style.average(styles.values())
-    styles |= {
-        name: named(mean.scaled(strength), f"mean speaker, spreads x {strength}")
-        for name, strength in STRENGTHS.items()
-    }
+    mean.parts |= {"std_pose": HEAD_SPREAD, "std_pose_change": HEAD_CHANGE}
+    for name, strength in STRENGTHS.items():
+        styles[name] = named(mean.scaled(strength), f"mean speaker in conversation, spreads x {strength}")
     for name, style in styles.items():
         style.save(args.output / f"{name}.json")
         print(f"{args.output / name}.json: {style.source}, {60 * style.blinks.rate_hz:.0f} blinks a minute")

@@ -16,14 +16,14 @@ fi
 videos="$1"
 output="${2:-data/checkpoints/new}"
 source scripts/setup.sh requirements.txt
-"$PYTHON" -m pip install --disable-pip-version-check --progress-bar off hibari-tts==0.2.1 onnxruntime onnx
+"$PYTHON" -m pip install --disable-pip-version-check --progress-bar off hibari-tts==0.2.1 onnxruntime
 
 lmdb=data/lmdb
 run=data/runs/default
 "$PYTHON" -m data_process.clips --input "$videos" --output data/clips/grid_s1
 "$PYTHON" -m data_process.build_lmdb --clips data/clips/grid_s1 --output "$lmdb/grid_s1" \
     --split data/splits/grid_s1.json --speaker_from data/splits/grid_s1_speakers.json
-"$PYTHON" -m data_process.synthetic --sentences data/sentences.txt --speakers 16 --minutes 12 --output "$lmdb/synthetic"
+"$PYTHON" -m data_process.synthetic --sentences data/sentences.txt --speakers 16 --minutes 14 --output "$lmdb/synthetic"
 "$PYTHON" -m data_process.merge_lmdb --inputs "$lmdb/grid_s1" "$lmdb/synthetic" --output "$lmdb/default"
 "$PYTHON" -m data_process.stats --lmdb "$lmdb/default"
 resume=()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_process import made_speech, merge, synthetic, visemes
+from data_process import made_speech, synthetic, visemes
 from data_process.dataset import WindowDataset
 from data_process.made_speakers import draw_speaker
 from data_process.made_speech import Phone, Recording, Voice, read_phones
@@ -215,43 +215,6 @@ def test_build_goes_on_and_refuses_another_seed(made, tmp_path):
     assert synthetic.build(path, SENTENCES, 2, 0.05, 0, Hummer(), progress=False) == Store(made).meta
     with pytest.raises(StoreError, match="another seed"):
         synthetic.build(path, SENTENCES, 2, 0.05, 1, Hummer(), progress=False)
-
-
-def test_merge_copies_bytes_and_keeps_splits(made, tmp_path):
-    other = tmp_path / "other.lmdb"
-    synthetic.build(other, SENTENCES, 1, 0.02, 7, Hummer(), progress=False)
-    # a corpus with names of its own, as a real one has
-    with pytest.raises(StoreError, match="names of their own"):
-        merge.merge([made, other], tmp_path / "clash.lmdb", progress=False)
-    from data_process.store import StoreWriter
-
-    a = Store(made)
-    renamed = tmp_path / "renamed.lmdb"
-    with StoreWriter(renamed, a.meta["settings"]) as writer:
-        for split in ("train", "val", "test"):
-            for k, clip in enumerate(a.clips(split)):
-                info = {**clip, "speaker": "real"}
-                writer.add("real_" + info.pop("name"), "key", split, merge.read_records(a, split, k), info)
-        writer.finish({name: a.meta[name] for name in merge.SAME} | {"speakers": ["real"]}, {"gone": "no face"})
-    meta = merge.merge([renamed, made], tmp_path / "both.lmdb", progress=False)
-    assert meta["speakers"] == ["real", "synth_0", "synth_1"] and meta["skipped"] == {"gone": "no face"}
-    both = Store(tmp_path / "both.lmdb")
-    for split in ("train", "val", "test"):
-        n = len(a.clips(split))
-        assert [c["name"] for c in both.clips(split)] == ["real_" + c["name"] for c in a.clips(split)] + [
-            c["name"] for c in a.clips(split)
-        ]
-        for record in ("audio", "coeff", "track", "mel"):
-            assert both.bytes(split, record, n) == a.bytes(split, record, 0)
-    assert merge.merge([renamed, made], tmp_path / "both.lmdb", progress=False) == meta
-
-
-def test_merge_refuses_other_settings(made, tmp_path):
-    from tests.data_process.made import store
-
-    plain = store(tmp_path / "plain.lmdb", [("a", "train", "x", 10, ())])
-    with pytest.raises(StoreError, match="settings"):
-        merge.merge([made, plain], tmp_path / "no.lmdb", progress=False)
 
 
 def test_missing_speech_package_says_what_to_install(monkeypatch):
