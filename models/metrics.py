@@ -53,3 +53,32 @@ def bootstrap_interval(values, confidence=0.95, n=2000, seed=0):
     means = values[rng.integers(len(values), size=(n, len(values)))].mean(1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def reliability(first, second):
+    """Weight of each number's squared difference when people are compared: variance between clips over variance within a clip.
+
+    first, second: (N, S) styles of the two halves of N clips. Returns (S,), in one over the number's own unit squared: 0 for numbers
+    that differ as much between the halves of a clip as between clips.
+    """
+    within = np.mean((first - second) ** 2, 0) / 2
+    total = np.concatenate([first, second]).var(0)
+    return np.maximum(total - within, 0) / ((within + 0.05 * total) * total + 1e-12)
+
+
+def split_half_retrieval(first, second, speakers):
+    """Share of speakers whose halves of a clip are nearer to each other than to any half of anybody else.
+
+    first, second: (N, S) styles of the halves of N clips; speakers: N names. Distances are weighted by `reliability`, measured on
+    the other speakers only. A speaker with several clips counts by the share of them. Returns (share, {speaker: share}).
+    """
+    first, second, speakers = np.asarray(first, np.float64), np.asarray(second, np.float64), np.asarray(speakers)
+    hits = {}
+    for i, speaker in enumerate(speakers):
+        others = speakers != speaker
+        weight = reliability(first[others], second[others])
+        rivals = np.concatenate([first[others], second[others]])
+        own = (weight * (first[i] - second[i]) ** 2).sum()
+        hits.setdefault(str(speaker), []).append(own < (weight * (first[i] - rivals) ** 2).sum(1).min())
+    by_speaker = {speaker: float(np.mean(found)) for speaker, found in hits.items()}
+    return float(np.mean(list(by_speaker.values()))), by_speaker

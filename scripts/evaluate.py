@@ -1,6 +1,6 @@
 """Generated against tracked motion on one split of a store, beside three baselines fitted in the same run.
 
-    python -m scripts.evaluate --lmdb data/lmdb/grid --checkpoint_dir data/runs/tiny/checkpoints --split test --output data/runs/tiny/test
+    python -m scripts.evaluate --lmdb data/lmdb/grid --checkpoint_dir data/runs/mine --split test --output data/runs/mine/test
 
 Writes metrics.jsonl (one line a clip and method) and table.md. Baselines, fitted on the train split: `rest` (the mean face), `jaw by
 energy` (mean face, jaw opened by loudness), `ridge` (linear from phoneme posteriors of 7 rows). The style comes from other clips

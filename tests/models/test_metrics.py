@@ -38,3 +38,16 @@ def test_bootstrap_interval_holds_the_mean():
     values = np.random.default_rng(2).normal(5, 1, 200)
     low, high = metrics.bootstrap_interval(values)
     assert low < values.mean() < high and high - low == pytest.approx(2 * 1.96 / np.sqrt(200), rel=0.2)
+
+
+def test_halves_are_found_by_what_is_stable_in_a_person():
+    rng = np.random.default_rng(3)
+    person = rng.normal(size=(12, 4))
+    noise = rng.normal(0, 5, (2, 12, 20))  # numbers that say nothing about who speaks, and are larger
+    first, second = (np.concatenate([person + rng.normal(0, 0.05, person.shape), n], 1) for n in noise)
+    weight = metrics.reliability(first, second)
+    assert weight[:4].min() > 20 * weight[4:].max()
+    share, by_speaker = metrics.split_half_retrieval(first, second, [f"p{k}" for k in range(12)])
+    assert share == np.mean(list(by_speaker.values())) >= 0.9
+    shuffled = metrics.split_half_retrieval(first, second[rng.permutation(12)], [f"p{k}" for k in range(12)])[0]
+    assert shuffled < 0.5
