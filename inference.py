@@ -37,6 +37,7 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
 SMALL_FACE_PX = 64  # between the eyes of a 224 px crop lie 64: a smaller face is shown enlarged
 QUIET = 1e-4  # RMS below which a whole file counts as silence
 SIZE_RANGE = (128, 512)
+SYNTHETIC = "synthetic video: this person did not say this. Made with Idiolect."  # comment tag of every result
 
 
 def parse(argv=None):
@@ -189,7 +190,7 @@ def encode(path, frames, n_frames, wav, description):
     def write():
         item = None
         try:
-            with VideoWriter(path, fps=FPS, audio=wav, sample_rate=deepspeech.SAMPLE_RATE) as video:
+            with VideoWriter(path, FPS, wav, deepspeech.SAMPLE_RATE, comment=SYNTHETIC) as video:
                 while (item := waiting.get()) is not None:
                     if isinstance(item, BaseException):
                         raise item

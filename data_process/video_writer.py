@@ -44,11 +44,12 @@ class VideoWriter:
 
     fps: pictures a second. audio: None, (N,) or (N, C) samples in [-1, 1] with their sample_rate in Hz, or the path of
     a file with sound. Sound is cut or filled with silence to the length of the picture. crf, preset: x264's quality (0
-    lossless, 51 worst) and effort. Odd sizes get one repeated row or column, since yuv420p holds pairs. The file grows
-    as `<path>.part.mp4` and takes its name on success only; on an error the part is removed.
+    lossless, 51 worst) and effort. comment: text for the file's comment tag. Odd sizes get one repeated row or column,
+    since yuv420p holds pairs. The file grows as `<path>.part.mp4` and takes its name on success only; on an error the
+    part is removed.
     """
 
-    def __init__(self, path, fps=25, audio=None, sample_rate=None, crf=18, preset="veryfast"):
+    def __init__(self, path, fps=25, audio=None, sample_rate=None, crf=18, preset="veryfast", comment=None):
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part.mp4")
         if self.path.suffix.lower() != ".mp4":
@@ -60,6 +61,8 @@ class VideoWriter:
         try:
             self.part.touch()  # PyAV opens the file at the first frame only: too late to say that the folder is wrong
             self._container = av.open(str(self.part), "w", format="mp4", options={"movflags": "+faststart"})
+            if comment:
+                self._container.metadata["comment"] = comment
         except (av.error.FFmpegError, OSError) as error:
             self._close_sound()
             raise VideoError(

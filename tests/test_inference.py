@@ -60,6 +60,8 @@ def test_video_and_motion_are_written_and_agree(tmp_path, second):
     assert info.has_audio and info.fps == 25 and len(list(read_frames(path))) == 25
     assert len(load_audio(path)) / SAMPLE_RATE == pytest.approx(1.0, abs=0.04)
     assert not list(tmp_path.glob("*.part*"))
+    with av.open(str(path)) as container:
+        assert "synthetic" in container.metadata["comment"]
 
 
 def test_same_seed_same_video_and_nothing_is_overwritten(tmp_path, second):
