@@ -90,8 +90,8 @@ class LandmarkTrack:
 class FaceLandmarker:
     """Detector, landmark network and score network behind one object. One thread at a time: make one for each.
 
-        face = FaceLandmarker().image(read_image("portrait.png"))
-        track = FaceLandmarker().track(read_frames("clip.mp4", fps=25))
+    face = FaceLandmarker().image(read_image("portrait.png"))
+    track = FaceLandmarker().track(read_frames("clip.mp4", fps=25))
     """
 
     def __init__(self, num_threads=1):

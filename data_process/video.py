@@ -54,8 +54,17 @@ def probe(path):
         audio_start = 0.0
         if audio is not None and audio.start_time is not None:
             audio_start = _seconds(audio.start_time, audio) - (_seconds(stream.start_time, stream) or 0.0)
-        return VideoInfo(width, height, fps, n_frames, duration or n_frames / fps, audio is not None,
-                         int(round(frame.rotation)) % 360, stream.codec_context.name, audio_start)
+        return VideoInfo(
+            width,
+            height,
+            fps,
+            n_frames,
+            duration or n_frames / fps,
+            audio is not None,
+            int(round(frame.rotation)) % 360,
+            stream.codec_context.name,
+            audio_start,
+        )
 
 
 def read_frames(path, fps=None, start=0.0, max_frames=None, partial=False):

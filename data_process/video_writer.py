@@ -13,9 +13,7 @@ import soundfile
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 # swscale's short cuts are off by up to 2 levels; these flags keep a round trip within rounding.
-EXACT = (
-    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-)
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 AAC_RATE = 48000  # an AAC frame is 1024 samples: 21 ms at this rate, so sound ends within one picture of its end
 SMALLEST, LARGEST = 16, 8192  # pixels a side
 
@@ -86,8 +84,10 @@ class VideoWriter:
         if self.size is None:
             self._start(frame.shape[1], frame.shape[0])
         if (frame.shape[1], frame.shape[0]) != self.size:
-            raise VideoError(f"{self.path}: frame {self.n_frames} is {frame.shape[1]}x{frame.shape[0]}, "
-                             f"the first was {self.size[0]}x{self.size[1]}: write frames of one size")
+            raise VideoError(
+                f"{self.path}: frame {self.n_frames} is {frame.shape[1]}x{frame.shape[0]}, "
+                f"the first was {self.size[0]}x{self.size[1]}: write frames of one size"
+            )
         height, width = frame.shape[:2]
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -153,8 +153,10 @@ class VideoWriter:
 
     def _fail(self, error):
         self._discard()
-        raise VideoError(f"{self.path}: writing stopped after {self.n_frames} frames ({error.strerror}); the part was "
-                         "removed: is the disk full?") from error
+        raise VideoError(
+            f"{self.path}: writing stopped after {self.n_frames} frames ({error.strerror}); the part was "
+            "removed: is the disk full?"
+        ) from error
 
     def _discard(self):
         try:

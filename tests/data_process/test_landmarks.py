@@ -85,7 +85,10 @@ def test_points_are_on_the_features(face, portrait):
 
     points = face.points
     assert max(colour(points[468]).mean(), colour(points[473]).mean()) < 0.6 * colour(points[6]).mean()
-    teeth, lips = colour((points[13] + points[14]) / 2), [colour((points[a] + points[b]) / 2) for a, b in ((0, 13), (14, 17))]
+    teeth, lips = (
+        colour((points[13] + points[14]) / 2),
+        [colour((points[a] + points[b]) / 2) for a, b in ((0, 13), (14, 17))],
+    )
     assert all(lip[0] - lip[1] > teeth[0] - teeth[1] + 15 for lip in lips)
     assert lip_opening(points[:, :2]) > 0.1 * interocular(points)
 
@@ -168,7 +171,9 @@ def test_unusual_pictures_of_a_face(landmarker, face, portrait, tmp_path, kind):
     noise = np.random.default_rng(0).normal(0, 25, bgr.shape)
     picture = {
         "grey": lambda: grey,
-        "rgba": lambda: np.dstack([bgr, np.where(np.arange(512) < 400, 255, 0)[:, None].repeat(512, 1).astype(np.uint8)]),
+        "rgba": lambda: np.dstack(
+            [bgr, np.where(np.arange(512) < 400, 255, 0)[:, None].repeat(512, 1).astype(np.uint8)]
+        ),
         "painting": lambda: cv2.stylization(np.ascontiguousarray(bgr), sigma_s=20, sigma_r=0.3),
         "sketch": lambda: cv2.divide(grey, cv2.GaussianBlur(grey, (0, 0), 8), scale=200),
         "dark": lambda: (bgr * 0.15).astype(np.uint8),
