@@ -10,22 +10,39 @@ from scipy.ndimage import gaussian_filter1d
 
 POSE = 6  # Euler angles (rad) and translation (dm) about the clip's mean
 SMOOTHING = 1.6  # frames, Gaussian: halves the power at 2 Hz
+MOST_SMOOTHING = 12.0  # frames
 PRIOR = 75  # frames: a shorter clip's own spread is hardly a measure
 LARGEST_GAIN = 1.5  # of expressions; more would turn doubt into grimaces
 
 
-def styled_pose(pose, std_pose, usual):
-    """Generated pose with the amplitude of a style: (T, 6) z-scored -> (T, 6) radians and dm about its mean, smoothed.
+def styled_pose(pose, std_pose, std_pose_change, usual):
+    """Generated pose with the amplitude and the pace of a style: (T, 6) z-scored -> (T, 6) radians and dm about its mean.
 
-    std_pose (7,)  spread of quaternion w, x, y, z and translation in the style clip
-    usual (6,)     spread of the predictions in training
+    std_pose (7,)         spread of quaternion w, x, y, z and translation in the style clip
+    std_pose_change (7,)  spread of their change from frame to frame
+    usual (6,)            spread of the predictions in training
+
+    Each axis is smoothed until its spread is as many times its change as in the style clip: the sound makes a regressed head nod
+    faster than people do.
     """
-    smooth = gaussian_filter1d(pose, SMOOTHING, axis=0, mode="nearest")
-    smooth = smooth - smooth.mean(0)
-    # A small turn by an angle moves the quaternion by half of it.
-    wanted = np.concatenate([2 * std_pose[1:4], std_pose[4:]])
-    power = (len(pose) * smooth.var(0) + PRIOR * usual**2) / (len(pose) + PRIOR)
-    return (smooth * wanted / np.sqrt(power + 1e-8)).astype(np.float32)
+    wanted, change = (np.concatenate([x[1:4], x[4:]]).astype(np.float64) for x in (std_pose, std_pose_change))
+    least = gaussian_filter1d(pose.astype(np.float64), SMOOTHING, axis=0, mode="nearest")
+    smooth = np.stack([_slowed(x, w / max(c, 1e-9)) for x, w, c in zip(least.T, wanted, change, strict=True)], 1)
+    kept = smooth.var(0) / np.maximum(least.var(0), 1e-12)  # what the further smoothing left of the power
+    power = (len(pose) * smooth.var(0) + PRIOR * kept * usual**2) / (len(pose) + PRIOR)
+    wanted[:3] *= 2  # a small turn by an angle moves the quaternion by half of it
+    return ((smooth - smooth.mean(0)) * wanted / np.sqrt(power + 1e-8)).astype(np.float32)
+
+
+def _slowed(curve, slowness):
+    """Curve (T,) smoothed until its spread is `slowness` times that of its change, at most MOST_SMOOTHING."""
+    for width in np.geomspace(SMOOTHING / 2, MOST_SMOOTHING, 12):
+        if len(curve) < 3 or curve.std() >= slowness * np.diff(curve).std():
+            return curve
+        slow = gaussian_filter1d(curve, width, mode="nearest")
+        if slow.std() >= slowness * np.diff(slow).std():
+            return slow
+    return slow
 
 
 def articulated(exp, std_exp, opening, columns):

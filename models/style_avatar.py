@@ -450,9 +450,8 @@ class StyleAvatar(nn.Module):
             exp = exp.clip(0, 1)
         pose = np.zeros((n_frames, POSE), np.float32)
         if "pose" in motion:
-            pose = styled_pose(
-                motion["pose"].cpu().numpy(), style.parts["std_pose"], self.pose_power.sqrt().cpu().numpy()
-            )
+            spread = (style.parts[name] for name in ("std_pose", "std_pose_change"))
+            pose = styled_pose(motion["pose"].cpu().numpy(), *spread, self.pose_power.sqrt().cpu().numpy())
         return {"exp": exp, "angle": pose[:, :3], "trans": pose[:, 3:]}
 
 

@@ -21,7 +21,8 @@ from models.style import Style
 STRENGTHS = {"lively": 1.4, "restrained": 0.6}
 # spread of quaternion (half the angle in radians: pitch 2.3, yaw 2.6, roll 1.4 degrees) and translation (dm) in conversation
 HEAD_SPREAD = np.array([0.001, 0.020, 0.023, 0.012, 0.03, 0.03, 0.04], np.float32)
-HEAD_CHANGE = HEAD_SPREAD / 6  # per frame, as in the corpora: spread over change is about 6 at 25 fps
+# per frame at 25 fps; people in conversation turn slowly: spread over change is about 6 in pitch, 8 in yaw, 10 in roll
+HEAD_CHANGE = HEAD_SPREAD / np.array([6, 6, 8, 10, 5, 5, 5], np.float32)
 
 
 def speaker_styles(lmdb):

@@ -215,7 +215,7 @@ def test_style_alone_sets_the_spread(trained):
 def test_head_moves_as_far_as_the_style_says(trained):
     clip = toy_clip(800, n_frames=500)
     style = Style.from_statistics(clip["statistics"])
-    twice = Style(style.parts | {"std_pose": 2 * style.parts["std_pose"]})
+    twice = Style(style.parts | {name: 2 * style.parts[name] for name in ("std_pose", "std_pose_change")})
     one, two = trained.generate(clip, style), trained.generate(clip, twice)
     np.testing.assert_allclose(two["angle"].std(0), 2 * one["angle"].std(0), rtol=0.1)
     wanted = np.r_[2 * style.parts["std_pose"][1:4], style.parts["std_pose"][4:]]
@@ -223,12 +223,15 @@ def test_head_moves_as_far_as_the_style_says(trained):
     assert ratio.min() > 0.5 and ratio.max() < 1.5
 
 
-def test_pose_of_a_style_has_its_spread_and_no_jerks():
+def test_pose_of_a_style_has_its_spread_and_its_pace():
     rng = np.random.default_rng(0)
     std = np.array([0.001, 0.02, 0.03, 0.01, 0.02, 0.03, 0.1], np.float32)
-    out = styled_pose(0.05 * rng.normal(size=(3000, 6)).astype(np.float32), std, np.full(6, 0.05))
-    np.testing.assert_allclose(out.std(0), np.r_[2 * std[1:4], std[4:]], rtol=0.08)
-    assert np.abs(np.diff(out, axis=0)).std() < 0.6 * out.std()
+    slowness = np.array([1, 4, 6, 8, 4, 6, 8], np.float32)
+    noise = 0.05 * rng.normal(size=(3000, 6)).astype(np.float32)
+    out = styled_pose(noise, std, std / slowness, np.full(6, 0.05))
+    np.testing.assert_allclose(out.std(0), np.r_[2 * std[1:4], std[4:]], rtol=0.1)
+    pace = out.std(0) / np.diff(out, axis=0).std(0)
+    assert (pace >= 0.98 * slowness[1:]).all() and (pace < 1.5 * slowness[1:]).all()
 
 
 def test_generated_faces_blink_and_only_their_lids(trained):
