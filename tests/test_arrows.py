@@ -199,5 +199,5 @@ def test_a_machine_path_is_caught(tmp_path, start):
 
 
 def test_paths_inside_the_repository_pass(tmp_path):
-    text = "# shared/media/clips, ../work/x, data/runs/home/x, https://host.example/home/x\n"
+    text = "# shared/media/clips, ../play/x, data/runs/home/x, https://host.example/home/x\n"
     assert find_machine_paths(make_tree(tmp_path, "models/a.py", text)) == []
