@@ -11,7 +11,7 @@ WORST = 3  # videos named for each measure
 # measure in the ledger: (title, unit, how bad a value is, worth naming from)
 MEASURES = {
     "sound_offset_frames": ("offset of the sound", "frames", abs, 1.5),
-    "sound_drift_gain": ("drift of the sound (gain in fit)", "", float, 1.0),
+    "sound_drift_gain": ("drift of the sound (gain in fit)", "", float, 0.02),
     "sound_silence_share": ("silence", "of the frames", float, 0.1),
     "detail_px": ("least detail of the face", "px", lambda value: -value, -80.0),
     "shake": ("shaking picture", "% of the face", float, 0.2),

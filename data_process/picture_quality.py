@@ -8,9 +8,11 @@ import numpy as np
 
 FIRST = 3  # steps at the start that are not judged: no face is known yet
 AROUND = 8  # steps on either side that a step is compared with
-LOW, HIGH, RATIO = 0.5, 1.5, 3.0  # a copy that stands in for a lost picture: a small step, then a large one
+LOW = 0.5  # a copy: a step below this part of both steps beside it,
+PRODUCT = 0.06  # whose square is below this part of their product,
+CEILING = 1.5  # to which the step before counts up to this many usual steps
 CODING, PART = 0.2, 0.15  # what compression makes of a copy: grey levels, and part of the usual step
-EXACT = 0.12  # a step this small, between usual ones, is a copy whatever follows
+MADE_UP = 1.5  # after a copy in place of a lost picture the next step is this much larger than the one before it
 SMALLEST_CHANGE = 0.1  # grey levels: where the usual step is smaller the picture is a still, and nothing is a copy
 LONGEST_COPY = 4  # steps: longer stillness is somebody holding still, or a frozen picture
 LEAST_MOTION = 0.0015  # widths of the face: smaller steps say nothing of regularity
@@ -22,28 +24,26 @@ HIGH_FREQUENCIES = np.array([-1.0, 3.0, -3.0, 1.0]) / 6  # fourth difference of 
 def repeated(steps):
     """Ids of stored pictures that show the one before once more, (n,) int; stills have none.
 
-    A copy is a step much smaller than those around it, after which the motion that was missed is made up for at once, or
-    a step next to nothing between usual ones (a copy that was put in). Compression makes copies differ a little, most of
-    all where little moves.
+    A copy is a step much smaller than those on both sides of it, the more so the more the step after it makes up for what
+    was missed. Compression makes copies differ a little, most of all where little moves.
     """
-    change, n = steps.face_change, len(steps)
-    usual, found, t = _usual(change), [], FIRST
-    small = np.minimum(LOW * usual, CODING + PART * usual)
-    while t < n - 1:
-        if usual[t] < SMALLEST_CHANGE or change[t] >= small[t]:
-            t += 1
-            continue
-        stop = t + 1
-        while stop < n and change[stop] < small[t]:
-            stop += 1
-        if stop < n and stop - t <= LONGEST_COPY:
-            within = change[t:stop].mean()
-            made_up = change[stop] > HIGH * usual[t] and change[stop] > RATIO * within
-            put_in = within < EXACT * usual[t] and min(change[t - 1], change[stop]) > LOW * usual[t]
-            if made_up or put_in:
-                found += range(t, stop)
-        t = stop
+    change, usual, found, t = steps.face_change, _usual(steps.face_change), [], FIRST
+    while t < len(steps) - 1:
+        stop = _copies_from(change, usual[t], t) if usual[t] > SMALLEST_CHANGE else t
+        found += range(t, stop)
+        t = max(stop, t + 1)
     return np.array(found, int)
+
+
+def _copies_from(change, usual, start):
+    """End of the run of copies that begins at picture `start`; start itself if none does."""
+    for stop in range(start + 1, min(start + LONGEST_COPY + 1, len(change))):
+        within, before, after = change[start:stop], change[start - 1], change[stop]
+        if within.max() < LOW * min(before, after):
+            size = float(within.mean())
+            is_small = size**2 < PRODUCT * after * min(before, after, CEILING * usual)
+            return stop if is_small and size < CODING + PART * usual else start
+    return start
 
 
 def conversion_period(steps, copies):
@@ -57,7 +57,7 @@ def conversion_period(steps, copies):
         return 0
     # a copy that was put in is followed by a usual step; one that stands in for a lost picture by a large one
     before, after = steps.face_change[copies - 1], steps.face_change[np.minimum(copies + 1, len(steps) - 1)]
-    return period if np.median(after / np.maximum(before, SMALLEST_CHANGE)) < HIGH else 0
+    return period if np.median(after / np.maximum(before, SMALLEST_CHANGE)) < MADE_UP else 0
 
 
 def jumps(steps, copies):

@@ -65,28 +65,28 @@ class QualityRules:
     """Limits of what is accepted. Beside each: what planted defects give | what clean clips give, as measured.
 
     min_offset: frames from which sound is moved; confident: confidence of the probe from which it is, sure_enough: from
-    which it is told. max_repeats: share of the pictures. min_detail_px, min_detail: detail of the face in px
-    and relative to its width; a face is blurred when it is below both. max_shake: percent of the face's width.
-    max_rivals: share of frames. drift_gain, drift_frames, longer_frames: see SoundFit; pictures are lost when the sound is
-    longer and fits better if its lag may grow. rate_confidence: from which another frame rate is believed, if the offset is
-    at most max_rate_offset then and not already within max_claimed_offset; score_slack: what counts as an equal fit.
+    which it is told. max_repeats: share of the pictures. min_detail_px, min_detail: detail of the face in px and relative
+    to its width; a face is blurred when it is below both. max_shake: percent of the face's width. max_rivals: share of
+    frames. longer_frames, drift_gain, drift_score: see SoundFit; pictures are lost when the sound is longer and fits
+    better if its lag may grow, by at least drift_share of what it is longer. rate_confidence: from which another frame rate
+    is believed, if the offset is at most max_rate_offset then, and not already within max_claimed_offset.
     """
 
-    min_offset: float = 2.5  # 3 to 10 | at most 1.0 made-up, 2.1 real
-    confident: float = 0.9
-    sure_enough: float = 0.5
-    max_repeats: float = 0.025  # 4 to 18 % | up to 1 % made-up, 1.6 % real
+    min_offset: float = 2.5  # 3 to 10 | at most 0.5 made-up, 2.3 real
+    confident: float = 0.95
+    sure_enough: float = 0.84  # what the sound of another clip reaches in one of twenty cases
+    max_repeats: float = 0.024  # 3 % and more | up to 1 % made-up, 1.4 % real, in one of 90 more
     min_detail_px: float = 56.0  # 18 to 51 | 65 and more
     min_detail: float = 0.6
     max_shake: float = 0.7  # 1.1 to 5.6 | up to 0.06 made-up, 0.41 real
     max_rivals: float = 0.05
     longer_frames: float = 2.5
-    drift_frames: float = 1.0
-    drift_gain: float = 1.0
-    rate_confidence: float = 0.35
-    max_rate_offset: float = 2.0
+    drift_share: float = 0.3
+    drift_gain: float = 0.03  # 0.06 to 0.25 | up to 0.01, with sound that goes on after the picture; real 0.024
+    drift_score: float = 0.15  # 0.17 to 0.45 | 0.1 to 0.2 where the sound is of something else
+    rate_confidence: float = 0.9  # 0.93 to 1 | 0.3 to 0.97 where pictures are lost, with larger offsets
+    max_rate_offset: float = 0.65
     max_claimed_offset: float = 1.0
-    score_slack: float = 0.03
 
 
 class Reason(NamedTuple):
@@ -127,7 +127,7 @@ def judge(quality, rules=None):
     """
     rules = rules or QualityRules()
     reasons, repairs = [], {}
-    for look in (_faces, _sharpness, _shaking, _copies, _sound):
+    for look in (_faces, _sharpness, _shaking, _copies, _silences, _sync):
         look(quality, rules, reasons, repairs)
     if quality.cuts:
         n = len(quality.cuts)
@@ -174,32 +174,37 @@ def _copies(quality, rules, reasons, repairs):
         reasons.append(Reason("doubled_frames", "reject", text))
 
 
-def _sound(quality, rules, reasons, repairs):
-    fit = quality.sound
-    if fit is None:
-        return
-    for start, stop, talks in fit.silences:
-        at_end = start == 0 or stop >= quality.n_frames
-        if talks or at_end:
+def _silences(quality, rules, reasons, repairs):
+    for start, stop, talks in quality.sound.silences if quality.sound else ():
+        if talks or start == 0 or stop >= quality.n_frames:
             text = f"no speech from {_at(start)} to {_at(stop)}" + (", though the lips move" if talks else "")
             reasons.append(Reason("silence", "repair", text))
             repairs.setdefault("leave_out", []).append([start, stop])
+
+
+def _sync(quality, rules, reasons, repairs):
+    """Of a wrong rate, a drift and an offset the first that fits: each makes the later ones as well."""
+    fit = quality.sound
+    if fit is None:
+        return
     if _is_wrong_rate(quality, rules):
         text = (
             f"the file claims {quality.fps:.4g} fps, but sound and lips fit at {fit.length_fps:.4g}: read at that rate"
         )
         reasons.append(Reason("wrong_fps", "repair", text))
         repairs["fps"] = fit.length_fps
-    elif (
-        fit.longer_frames > rules.longer_frames
-        and rules.drift_frames <= fit.drift_frames
-        and (fit.drift_gain > rules.drift_gain and fit.drift_frames < fit.longer_frames + 2)
-    ):
+    elif _drifts(fit, rules) and fit.longer_frames > 0:
         text = (
             f"about {fit.longer_frames:.0f} frames are missing: the sound is that much longer than the picture, and falls "
             f"behind it by {fit.drift_frames:.0f} frames on the way"
         )
         reasons.append(Reason("dropped_frames", "reject", text))
+    elif _drifts(fit, rules):
+        text = (
+            f"sound and picture drift apart: the picture is {-fit.longer_frames:.0f} frames longer, and falls behind the "
+            f"sound by {-fit.drift_frames:.0f} on the way, at no frame rate that cameras have"
+        )
+        reasons.append(Reason("wrong_fps", "reject", text))
     elif abs(fit.offset_frames) >= rules.min_offset and fit.confidence >= rules.sure_enough:
         late = "later" if fit.offset_frames > 0 else "earlier"
         text = f"the sound comes {abs(fit.offset_frames):.1f} frames {late} than the mouth"
@@ -213,11 +218,17 @@ def _sound(quality, rules, reasons, repairs):
 def _is_wrong_rate(quality, rules):
     """Sound and lips fit at another rate that cameras have, at which both are of one length, and worse at the claimed one."""
     fit = quality.sound
-    if abs(fit.length_fps - quality.fps) < 0.02 or fit.rate_confidence < rules.rate_confidence:
-        return False
-    fits_now = abs(fit.offset_frames) < rules.max_claimed_offset and fit.score >= fit.rate_score - rules.score_slack
-    fits_then = abs(fit.rate_offset) <= rules.max_rate_offset and fit.rate_score >= fit.score - rules.score_slack
-    return fits_then and not fits_now
+    fits_now = abs(fit.offset_frames) < rules.max_claimed_offset and fit.score >= fit.rate_score
+    fits_then = abs(fit.rate_offset) <= rules.max_rate_offset and fit.rate_confidence >= rules.rate_confidence
+    return abs(fit.length_fps - quality.fps) > 0.02 and fits_then and not fits_now
+
+
+def _drifts(fit, rules):
+    """Sound and picture differ in length, and fit better when their lag may change by about that on the way."""
+    direction = np.sign(fit.longer_frames)
+    drift, longer = direction * fit.drift_frames, direction * fit.longer_frames
+    is_likely = longer > rules.longer_frames and rules.drift_share * longer <= drift < 1.3 * longer + 3
+    return bool(is_likely and fit.drift_gain > rules.drift_gain and fit.drift_score > rules.drift_score)
 
 
 def _at(frame):

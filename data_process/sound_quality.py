@@ -20,7 +20,8 @@ BLOCK_FRAMES = 20 * FPS  # of the search for drift
 LAGS = np.arange(-12, 33)  # frames that a drift may pass through
 LARGEST_JUMP = 3  # frames by which the lag may change from one frame to the next
 DRIFT_FROM = 2  # frames by which sound and picture must differ in length before a drift is looked for
-JUMP_COST = 1.5  # in summed fit of sound and lips: what one change of the lag must gain
+DRIFT_FRAMES = 2 * FPS  # shortest clip in which it is
+JUMP_COST = 0.7  # in summed fit of sound and lips (0.2 to 0.4 a frame): what one change of the lag must gain
 RATES = (12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60)  # that cameras have
 STRETCH = (0.7, 1.45)  # how wrong a frame rate may be
 QUIET, FLOOR = 0.1, 1e-3  # silence: below a tenth of the loudest sound, or below -60 dB of full scale, and no phone
@@ -34,10 +35,11 @@ class SoundFit:
     """How the sound of a video lies against its lips.
 
     offset_frames, confidence, score: of the sync probe. longer_frames: the sound outlasts the picture by this.
-    drift_frames, drift_gain: how much later the sound comes at the end than at the start if its lag may change on the way,
-    and how much better it fits then (summed over frames; 0 to 3 where nothing drifts). length_fps: the rate of
-    cameras at which picture and sound are of one length, the claimed one if no other is; rate_offset, rate_confidence, rate_score:
-    of the probe at that rate. silences: ((first frame, end, whether the lips talk on), ...). silence_share: of the frames.
+    drift_frames: how much later the sound comes at the end than at the start if its lag may change on the way;
+    drift_gain, drift_score: how much better and how well it fits then (mean over frames, as score); looked for only where
+    the lengths differ. length_fps: the rate of cameras at which picture and sound are of one length, the claimed one if no
+    other is; rate_offset, rate_confidence, rate_score: of the probe at that rate.
+    silences: ((first frame, end, whether the lips talk on), ...). silence_share: of the frames.
     """
 
     offset_frames: float = 0.0
@@ -46,6 +48,7 @@ class SoundFit:
     longer_frames: float = 0.0
     drift_frames: float = 0.0
     drift_gain: float = 0.0
+    drift_score: float = 0.0
     length_fps: float = 0.0
     rate_offset: float = 0.0
     rate_confidence: float = 0.0
@@ -77,11 +80,12 @@ def measure_sound(sound, points68, valid, fps):
     if not seen.any() or len(heard["mel"]) == 0:
         return SoundFit(longer_frames=longer, length_fps=fps, silences=silences)
     found = probe().measure(heard, lips, seen)
-    drift, gain = _drift(heard, lips, seen, np.sign(longer)) if abs(longer) >= DRIFT_FROM else (0.0, 0.0)
+    may_drift = abs(longer) >= DRIFT_FROM and n >= DRIFT_FRAMES
+    drift = _drift(heard, lips, seen, np.sign(longer)) if may_drift else (0.0, 0.0, 0.0)
     rate = _true_rate(heard, lips, seen, longer, fps) if start == 0 else None
     fitted = rate[1] if rate else found
     return SoundFit(
-        found.offset_frames, found.confidence, found.score, longer, drift, gain,
+        found.offset_frames, found.confidence, found.score, longer, *drift,
         rate[0] if rate else fps, fitted.offset_frames, fitted.confidence, fitted.score,
         silences, sum(b - a for a, b, _ in silences) / n,
     )  # fmt: skip
@@ -106,11 +110,11 @@ def stretched(lips, valid, factor):
 
 
 def _drift(heard, lips, valid, direction):
-    """(frames by which the lag changes, gain in summed fit) of the block where a changing lag gains most.
+    """(frames by which the lag changes, gain in mean fit, mean fit) of the block where a changing lag gains most.
 
     direction: +1 for a lag that may only grow, -1 for one that may only fall.
     """
-    best = (0.0, 0.0)
+    best = (0.0, 0.0, 0.0)
     for start in range(0, len(lips), BLOCK_FRAMES):
         stop = min(start + BLOCK_FRAMES, len(lips))
         rows = slice(ROWS_PER_FRAME * start, ROWS_PER_FRAME * stop + (10**9 if stop == len(lips) else 0))
@@ -119,9 +123,9 @@ def _drift(heard, lips, valid, direction):
             continue
         fit = lag_fits(part, lips[start:stop], valid[start:stop])
         path, total = best_path(fit, direction)
-        gain = total - fit.sum(0).max()
+        gain = (total - fit.sum(0).max()) / len(fit)
         if gain > best[1]:
-            best = (float(LAGS[path[-1]] - LAGS[path[0]]), float(gain))
+            best = (float(LAGS[path[-1]] - LAGS[path[0]]), float(gain), total / len(fit))
     return best
 
 

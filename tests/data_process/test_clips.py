@@ -1,19 +1,21 @@
 """Raw videos to clips: rendered heads in, files and reasons out."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import soundfile
 
-from data_process import clips
+from data_process import clips, sound_quality
 from data_process.clips import ClipsError, find_videos, main, make_jobs, read_shifts, run
 from data_process.cutting import CutSettings, load_landmarks
 from data_process.face_tracks import landmarker
 from data_process.ledger import read_ledger
 from data_process.segments import Rules
 from data_process.video import probe, read_frames, write_wav
+from deepspeech.lip_sync import SyncResult
 from tests.data_process import made
 
 SHORT = CutSettings(rules=Rules(min_s=0.4, min_face_px=48))
@@ -224,6 +226,63 @@ def test_ctrl_c_loses_nothing_that_was_done(talk, tmp_path, monkeypatch):
         "v2",
     ]
     assert "3 videos: 3 accepted" in (out / "report.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def turning():
+    """60 frames of a head, the whole picture moving in a circle, so that every frame differs well from the next."""
+    angles = np.arange(60) / 6
+    head = list(made.head_frames(60, (260, 240), 110, background=(20, 90, 160)))
+    moves = [np.float32([[1, 0, 12 * np.cos(a)], [0, 1, 12 * np.sin(a)]]) for a in angles]
+    return [cv2.warpAffine(f, m, (260, 240), borderMode=cv2.BORDER_REPLICATE) for f, m in zip(head, moves, strict=True)]
+
+
+def test_copied_frames_are_rejected_or_only_told(turning, tmp_path):
+    shown = [t - (t in (11, 20, 30, 31, 40, 50)) - (t == 31) for t in range(60)]
+    made.write_video(tmp_path / "copies.mp4", [turning[t] for t in shown], seconds_of_sound=2.4)
+    entry = cut(tmp_path / "copies.mp4", tmp_path / "out")["copies"]
+    assert entry["status"] == "rejected" and "repeat the one before" in entry["reason"] and entry["clips"] == []
+    assert entry["found"] == ["doubled_frames"] and set(entry["quality"]["repeats"]) <= {11, 20, 30, 31, 40, 50}
+    told = cut(tmp_path / "copies.mp4", tmp_path / "told", CutSettings(rules=SHORT.rules, quality="report"))["copies"]
+    assert told["status"] == "accepted" and "repeat the one before" in told["warnings"][0] and len(told["clips"]) == 1
+    assert "Warnings" in (tmp_path / "told" / "report.txt").read_text()
+
+
+def test_copies_put_in_by_a_conversion_are_read_past(turning, tmp_path):
+    """25 fps stored as 30: every sixth picture is a copy; the clip shows each real picture once."""
+    stored = [turning[t * 25 // 30] for t in range(72)]
+    made.write_video(tmp_path / "tv.mp4", stored, fps=30, seconds_of_sound=2.4)
+    entry = cut(tmp_path / "tv.mp4", tmp_path / "out")["tv"]
+    assert entry["status"] == "repaired" and "every 6th picture is a copy" in " ".join(entry["notes"])
+    frames = np.stack(list(read_frames(tmp_path / "out" / "tv.mp4"))).astype(float)
+    steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    assert len(frames) in (59, 60) and steps[3:].min() > 0.3 * np.median(steps)
+
+
+def test_a_blurred_face_is_rejected_with_its_detail(turning, tmp_path):
+    made.write_video(
+        tmp_path / "soft.mp4", [cv2.GaussianBlur(f, (0, 0), 5) for f in turning[:20]], seconds_of_sound=0.8
+    )
+    entry = cut(tmp_path / "soft.mp4", tmp_path / "out")["soft"]
+    assert entry["status"] == "rejected" and "shows the detail of one of" in entry["reason"]
+
+
+def test_a_measured_offset_is_taken_out_told_or_ignored(talk, tmp_path, monkeypatch):
+    """The probe is given: its own tests are elsewhere."""
+    late = SyncResult(4.0, 0.99, 0.5, np.zeros(31), 30, 0)
+    monkeypatch.setattr(sound_quality, "probe", lambda: SimpleNamespace(measure=lambda *a: late))
+    entries = {}
+    for offset in ("repair", "report", "ignore"):
+        settings = CutSettings(rules=SHORT.rules, offset=offset)
+        entries[offset] = cut(talk, tmp_path / offset, settings)["talk"]
+    assert "4.0 frames later" in entries["repair"]["notes"][0] and entries["repair"]["status"] == "repaired"
+    assert entries["report"]["notes"] == [] and "4.0 frames later" in entries["report"]["warnings"][0]
+    assert entries["ignore"]["warnings"] == [] and entries["ignore"]["quality"]["sound_offset_frames"] == 4
+    before, after = (soundfile.read(tmp_path / offset / "talk.wav")[0] for offset in ("ignore", "repair"))
+    shared = len(after) - 3 * 640
+    assert np.abs(before[4 * 640 :][:shared] - after[:shared]).max() < 1e-3
+    given = cut(talk, tmp_path / "given", shifts={"talk": 40})["talk"]
+    assert "moved 40 ms earlier" in given["notes"][0] and len(given["notes"]) == 1 and given["warnings"]
 
 
 def test_the_command_says_what_is_wrong(talk, tmp_path, capsys):

@@ -76,7 +76,10 @@ def test_pictures_change_as_named(clip):
     blurred = planted(clip, "blur", 1.0)[0].astype(float)
     assert np.abs(np.diff(blurred, axis=2)).mean() < 0.5 * np.abs(np.diff(original, axis=2)).mean()
     wide = planted(clip, "second_face", 1.0)[0]
-    assert wide.shape[2] == 2 * 96 and shown(wide[:, :, :96], clip[0]) in (list(range(60)), shown(wide[:, :, :96], clip[0]))
+    assert wide.shape[2] == 2 * 96 and shown(wide[:, :, :96], clip[0]) in (
+        list(range(60)),
+        shown(wide[:, :, :96], clip[0]),
+    )
     frames, _, _, truth = planted(clip, "cut", 1.0)
     assert (frames[: truth["frame"]] == clip[0][: truth["frame"]]).all()
     assert np.abs(frames[truth["frame"] :].astype(float) - original[truth["frame"] :]).mean() > 10

@@ -94,9 +94,11 @@ def test_shaking_is_of_the_whole_picture_and_no_smooth_motion():
     rng, t = np.random.default_rng(0), np.arange(200)
     smooth = np.stack([0.03 * np.sin(t / 6), 0.02 * np.cos(t / 9)], 1)
     place = rng.normal(0, 0.01, (200, 2))
-    steps = lambda path, frame: steps_of(  # noqa: E731
-        talking(200), np.pad(np.diff(path, axis=0, prepend=path[:1]), ((0, 0), (0, 2))), np.diff(frame, axis=0, prepend=frame[:1])
-    )
+
+    def steps(path, frame):
+        moves = np.pad(np.diff(path, axis=0, prepend=path[:1]), ((0, 0), (0, 2)))
+        return steps_of(talking(200), moves, np.diff(frame, axis=0, prepend=frame[:1]))
+
     assert shake(steps(smooth, smooth)) < 0.05
     assert shake(steps(smooth + place, 0 * smooth)) < 0.05, "a trembling head before a still wall"
     # white noise of 1 % each in x and y: the fourth difference over 6 spreads by sqrt(70) / 6, the length is Rayleigh

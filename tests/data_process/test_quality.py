@@ -36,7 +36,8 @@ def test_a_good_video_and_one_without_sound_are_accepted():
         (replace(GOOD, detail_px=30.0), "blur", "110 px wide but shows the detail of one of 30 px"),
         (replace(GOOD, shake=1.2), "crop_jitter", "jumps about by 1.2 %"),
         (replace(GOOD, repeats=(8, 20, 41, 60)), "doubled_frames", "4% of the pictures repeat the one before, the first at picture 8"),
-        (with_sound(longer_frames=9.0, drift_frames=7.0, drift_gain=12.0), "dropped_frames", "about 9 frames are missing"),
+        (with_sound(longer_frames=9.0, drift_frames=7.0, drift_gain=0.12, drift_score=0.3), "dropped_frames", "about 9 frames are missing"),
+        (with_sound(longer_frames=-9.0, drift_frames=-7.0, drift_gain=0.12, drift_score=0.3), "wrong_fps", "drift apart: the picture is 9"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_repaired_is_rejected(quality, kind, words):
@@ -51,7 +52,12 @@ def test_what_cannot_be_repaired_is_rejected(quality, kind, words):
         replace(GOOD, detail_px=90.0, face_px=260.0),  # a large face out of focus still has detail enough
         replace(GOOD, repeats=(8, 20)),
         with_sound(longer_frames=9.0, drift_frames=0.0, drift_gain=0.0),  # sound that just goes on
-        with_sound(longer_frames=9.0, drift_frames=30.0, drift_gain=9.0),  # a drift that the length does not explain
+        with_sound(
+            longer_frames=9.0, drift_frames=7.0, drift_gain=0.12, drift_score=0.05
+        ),  # noise fits better everywhere
+        with_sound(
+            longer_frames=9.0, drift_frames=30.0, drift_gain=0.12, drift_score=0.3
+        ),  # a drift that the length does not explain
         with_sound(offset_frames=7.0, confidence=0.2),
         with_sound(offset_frames=2.0, confidence=0.99),
         with_sound(silences=((40, 85, False),)),  # somebody who listens
@@ -66,7 +72,7 @@ def test_sure_offsets_are_repaired_and_others_noted():
     verdict = judge(with_sound(offset_frames=-4.0, confidence=0.97))
     assert verdict.status == "repair" and verdict.repairs == {"shift_frames": -4.0}
     assert "4.0 frames earlier than the mouth" in only(verdict).text
-    verdict = judge(with_sound(offset_frames=4.0, confidence=0.7))
+    verdict = judge(with_sound(offset_frames=4.0, confidence=0.9))
     assert verdict.status == "accept" and verdict.repairs == {} and only(verdict).action == "note"
 
 
@@ -76,7 +82,9 @@ def test_a_wrong_rate_is_named_with_the_right_one():
     verdict = judge(quality)
     assert verdict.status == "repair" and verdict.repairs == {"fps": 25.0} and "claims 30 fps" in only(verdict).text
     # lost pictures make sound and picture differ in length too, but no rate fits
-    lost = replace(quality, sound=replace(quality.sound, rate_confidence=0.1, drift_frames=15.0, drift_gain=9.0))
+    lost = replace(
+        quality, sound=replace(quality.sound, rate_confidence=0.1, drift_frames=15.0, drift_gain=0.12, drift_score=0.3)
+    )
     assert only(judge(lost)).kind == "dropped_frames"
 
 
