@@ -17,8 +17,9 @@ from scripts.benchmarks.table import STAGES, Stage
 
 # Others read these names: add to the lists, never rename.
 STAGE_NAMES = (
-    "rasterize_open_256 rasterize_70k_256 interpolate_256 raster_attributes_256 texture_256 rasterize_open_256_cuda mel "
-    "features lip_sync generate_tiny generate_paper generate_tiny_cuda render_crop_256 render_full_256 made_film_256 "
+    "rasterize_open_256 rasterize_70k_256 interpolate_256 raster_attributes_256 texture_256 "
+    "forward_backward_open_256 forward_backward_70k_256 rasterize_open_256_cuda mel features lip_sync generate_tiny "
+    "generate_paper generate_tiny_cuda render_crop_256 render_full_256 made_film_256 "
     "encode_256 decode_256 lmdb_clips lmdb_frames_256 training_windows landmarks_256 fit_clip reconstruct_256 psnr_256 "
     "ssim_256 chain_256 chain_full"
 ).split()

@@ -108,6 +108,29 @@ def raster_attributes_open(folder):
     return Case(lambda: rasterizer.raster_attributes(clip, triangles, values, SIZE), two_passes, n=len(clip))
 
 
+def forward_backward_case(clip, triangles):
+    """6 attributes drawn, and a picture's gradient sent back to positions and attributes."""
+    values, picture = attributes(clip.shape[1]), np.random.default_rng(2).random((len(clip), *SIZE, 6), np.float32)
+    picture = torch.from_numpy(picture)
+
+    def work(n_frames, backend):
+        positions = torch.from_numpy(clip[:n_frames]).requires_grad_()
+        attr = torch.from_numpy(values).requires_grad_()
+        out, _ = rasterizer.raster_attributes(positions, triangles, attr, SIZE, backend=backend)
+        out.backward(picture[:n_frames])
+
+    work(1, "numba")
+    return Case(lambda: work(len(clip), "numba"), lambda: work(1, "torch"), n=len(clip), n_reference=1)
+
+
+def forward_backward_open(folder):
+    return forward_backward_case(*open_scene(folder))
+
+
+def forward_backward_dense(folder):
+    return forward_backward_case(*dense_scene())
+
+
 def texture_open(folder):
     """Look-ups at the head's places only, against look-ups everywhere by torch, which knows no mask."""
     clip, triangles = open_scene(folder)

@@ -38,6 +38,15 @@ STAGES = {
         "drawing:raster_attributes_open", "both in one pass", "frame", "rasterize, then interpolate", shared=True
     ),
     "texture_256": Stage("drawing:texture_open", "texture look-up at 256 px", "frame", "torch grid_sample"),
+    "forward_backward_open_256": Stage(
+        "drawing:forward_backward_open",
+        "draw 6 attributes of the open head and send gradients back",
+        "frame",
+        "rasterizer in plain torch",
+    ),
+    "forward_backward_70k_256": Stage(
+        "drawing:forward_backward_dense", "the same with 70,688 triangles", "frame", "rasterizer in plain torch"
+    ),
     "rasterize_open_256_cuda": Stage(
         "drawing:rasterize_cuda", "plain torch rasterizer on CUDA", "frame", "numba on one core"
     ),
