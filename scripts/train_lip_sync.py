@@ -144,7 +144,7 @@ def find_threshold(probe, stores):
 # Measuring
 
 
-def nonsense_confidence(probe, clips, sounds=None, others=3):
+def nonsense_confidence(probe, clips, sounds=None, others=10):
     """Confidence of the lips of each clip with the sound of `others` other clips, or of some of `sounds`, (n,)."""
     found = []
     for k, clip in enumerate(clips):
@@ -232,7 +232,7 @@ def print_videos(probe, args):
         known = f"{expected[clip['name']]:+.0f}" if clip["name"] in expected else ""
         print(f"| {clip['name']} | {len(clip['lips'])} | {offset:+.2f}{mark} | {sure:.2f} | {score:.3f} | {known} |")
     nonsense = nonsense_confidence(probe, clips)
-    if len(nonsense):
+    if len(clips) >= FEWEST_STRANGERS:
         print(
             f"\nsound of other clips: {(nonsense > probe.confident_from).mean():.3f} of {len(nonsense)} above ", end=""
         )
