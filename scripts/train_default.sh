@@ -30,7 +30,7 @@ resume=()
 if [ -f "$run/last.pt" ]; then
     resume=(--resume)
 fi
-"$PYTHON" train_style.py --config configs/style_avatar_default.yaml "data.lmdb=$lmdb/default" "run.output=$run" "${resume[@]}"
+"$PYTHON" train_style.py --config configs/style_avatar_default.yaml "data.lmdb=$lmdb/default" "run.output=$run" ${resume[@]+"${resume[@]}"}
 mkdir -p "$output"
 cp "$run/best.safetensors" "$run/best.json" "$output/"
 "$PYTHON" -m scripts.make_styles --lmdb "$lmdb/grid_s1" --output "$output/styles"
