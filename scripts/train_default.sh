@@ -34,4 +34,4 @@ fi
 mkdir -p "$output"
 cp "$run/best.safetensors" "$run/best.json" "$output/"
 "$PYTHON" -m scripts.make_styles --lmdb "$lmdb/grid_s1" --output "$output/styles"
-"$PYTHON" -m scripts.evaluate --lmdb "$lmdb/grid_s1" --checkpoint_dir "$output" --split test --output "$run/test"
+"$PYTHON" -m scripts.evaluate --config configs/evaluate_grid_s1.yaml "store=$lmdb/grid_s1" "checkpoint=$output" "output=$run/test"
