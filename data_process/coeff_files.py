@@ -20,11 +20,11 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from data_process import safe_pickle
 from data_process.coeff_forms import FORMS, FRAME_SHAPES, possible_forms, read_content, write_form
 from data_process.coeff_track import CoeffFileError, CoeffTrack, check_lengths
-from data_process.safe_pickle import UnsafePickleError
+from deep_3drecon import safe_pickle
 from deep_3drecon.fit import fill_gaps
+from deep_3drecon.safe_pickle import UnsafePickleError
 
 DEGREES = 180 / np.pi
 

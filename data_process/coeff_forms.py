@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from scipy.io import savemat
 
-from data_process import safe_pickle
 from data_process.coeff_track import CoeffFileError, CoeffTrack, check_finite, from_vectors, upright
-from deep_3drecon import camera
+from deep_3drecon import camera, safe_pickle
 from deep_3drecon.coeffs import BFM_LAYOUT, PARTS
 from deep_3drecon.landmarks import points5
 

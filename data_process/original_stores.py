@@ -14,12 +14,13 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from data_process import safe_pickle, schema
+from data_process import schema
 from data_process.coeff_track import check_lengths, from_vectors
 from data_process.folder_layouts import LAYOUTS, normal, parse_path, patterns_of
 from data_process.schema import StoreError
 from data_process.store import close, environment
 from data_process.video import probe
+from deep_3drecon import safe_pickle
 from deep_3drecon.align import align5
 
 FPS = 25  # of both systems

@@ -28,9 +28,9 @@ from data_process.cutting import PART_PREFIX
 from data_process.folder_layouts import normal, read_list
 from data_process.ledger import write_aside
 from data_process.original_stores import FPS, PirenderStore, TedHdStore
-from data_process.safe_pickle import UnsafePickleError
 from data_process.schema import StoreError
 from data_process.video import VideoError, VideoWriter, probe, write_wav
+from deep_3drecon.safe_pickle import UnsafePickleError
 from deepspeech import SAMPLE_RATE, AudioError, load_audio
 from deepspeech.timing import SAMPLES_PER_FRAME
 

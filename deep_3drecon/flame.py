@@ -7,19 +7,19 @@ Licensed to each user, see https://flame.is.tue.mpg.de. Put into data/assets/fla
 * landmark_embedding.npy (from DECA or the FLAME tools), for 68 landmarks; without it the model has none and cannot be fitted;
 * FLAME_masks.pkl, optional, for exact regions.
 
-Pickles go through a reader that admits numpy arrays and nothing else; chumpy and scipy objects in them become inert records of
-their arrays. Supported: shape, expression, turns of jaw and eyeballs with pose correctives (linear blend skinning about the joints of
-J_regressor). An expression vector is the 100 numbers, then a rotation vector in radians for each of jaw, left and right eyeball.
-Not supported: the joints of neck and root, whose place the head pose takes, and the contour that slides with the pose.
+Pickles go through `safe_pickle`; chumpy and scipy objects in them become inert records of their arrays. Supported: shape,
+expression, turns of jaw and eyeballs with pose correctives (linear blend skinning about the joints of J_regressor). An expression
+vector is the 100 numbers, then a rotation vector in radians for each of jaw, left and right eyeball. Not supported: the joints of
+neck and root, whose place the head pose takes, and the contour that slides with the pose.
 """
 
-import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy import sparse
 
+from deep_3drecon import safe_pickle
 from deep_3drecon.anatomy import complete, regions_from_landmarks
 from deep_3drecon.assets import assets_dir
 from deep_3drecon.bake_open_head import EYE_CENTRE_DM
@@ -34,10 +34,6 @@ FILES = ("generic_model.pkl", "flame2023.pkl", "generic_model.npz", "flame.npz")
 ARRAYS = ("v_template", "shapedirs", "f", "J_regressor", "weights", "posedirs")
 # joint of the file: which rotation vector turns it
 JOINTS = {2: "jaw", 3: "eye_left", 4: "eye_right"}
-
-
-class UnsafePickle(FaceModelError):
-    """A pickle that asks for something other than numpy arrays."""
 
 
 def default_path():
@@ -183,7 +179,7 @@ def _regions(folder, template, balls, faces, source, table):
 
 
 def dense(value):
-    """A numpy array out of an array, an inert chumpy array or an inert scipy matrix."""
+    """A numpy array out of an array, or out of the record of a chumpy array or of a scipy matrix."""
     if isinstance(value, np.ndarray):
         return value
     inner = getattr(value, "__dict__", {})
@@ -197,60 +193,12 @@ def dense(value):
 
 
 def read_pickle(path):
-    """What a pickle, or an npy of one object, holds: arrays, plain values, and inert records in place of chumpy and scipy objects."""
+    """What a pickle, or an npy of one object, holds: arrays, plain values, and records in place of chumpy and scipy objects."""
     with open(path, "rb") as file:
-        if file.read(6) == np.lib.format.MAGIC_PREFIX:
-            file.seek(0)
-            version = np.lib.format.read_magic(file)
-            reader = {(1, 0): np.lib.format.read_array_header_1_0}.get(version, np.lib.format.read_array_header_2_0)
-            reader(file)
-        else:
-            file.seek(0)
+        is_npy = file.read(6) == np.lib.format.MAGIC_PREFIX
+        file.seek(0)
         try:
-            value = _ArraysOnly(file, encoding="latin1").load()
-        except UnsafePickle as error:
-            raise UnsafePickle(f"{path}: {error}") from error
-        except (pickle.UnpicklingError, EOFError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
-            raise FaceModelError(f"{path}: cannot be read as a pickle of arrays ({error}): fetch it again") from error
+            value = (safe_pickle.load_npy if is_npy else safe_pickle.load)(file, records=("chumpy", "scipy"))
+        except safe_pickle.UnsafePickleError as error:
+            raise FaceModelError(f"{path}: {error}") from error
     return value.item() if isinstance(value, np.ndarray) and value.dtype == object and value.size == 1 else value
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Admits what makes numpy arrays, numbers and plain containers; objects of chumpy and scipy.sparse lose their code."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._inert = {}
-
-    def find_class(self, module, name):
-        if module.split(".")[0] == "chumpy" or module.startswith("scipy.sparse"):
-            return self._inert.setdefault((module, name), type("Inert", (), {"was": name, "__module__": __name__}))
-        top = module.replace("numpy._core", "numpy.core")
-        if top == "numpy.core.multiarray" and name in ("_reconstruct", "scalar"):
-            return getattr(np._core.multiarray if hasattr(np, "_core") else np.core.multiarray, name)
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        if (module, name) in (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")):
-            return self._rebuild
-        if (module, name) == ("_codecs", "encode"):
-            return _encode
-        if module in ("__builtin__", "builtins") and name in ("object", "set", "frozenset"):
-            return {"object": object, "set": set, "frozenset": frozenset}[name]
-        if (module, name) == ("collections", "OrderedDict"):
-            return dict
-        raise UnsafePickle(
-            f"asks for {module}.{name}, only numpy arrays are admitted: it is no model file, do not open it otherwise"
-        )
-
-    def _rebuild(self, kind, base, state):
-        """Protocol 0 and 1 make objects this way; only the inert ones are made."""
-        if kind not in self._inert.values():
-            raise UnsafePickle(f"rebuilds {kind!r}, only numpy arrays are admitted")
-        return kind()
-
-
-def _encode(text, encoding="latin1"):
-    """How protocol 2 writes bytes."""
-    if encoding not in ("latin1", "latin-1"):
-        raise UnsafePickle(f"encodes as {encoding!r}, latin1 is how arrays are written")
-    return text.encode("latin1")

@@ -11,10 +11,10 @@ from data_process.coeff_check import compare
 from data_process.coeff_files import main, read_coeff, write_coeff
 from data_process.coeff_forms import FORMS
 from data_process.coeff_track import CoeffFileError, CoeffTrack
-from data_process.safe_pickle import UnsafePickleError
 from deep_3drecon import camera
 from deep_3drecon.coeffs import BFM_LAYOUT
 from deep_3drecon.landmarks import LANDMARKS_68, points5
+from deep_3drecon.safe_pickle import UnsafePickleError
 from deep_3drecon.track import FaceTrack
 
 T = 6

@@ -14,10 +14,10 @@ from data_process import originals
 from data_process.build_lmdb import find_clips, sources
 from data_process.original_stores import PirenderStore, TedHdStore, speaker_of
 from data_process.originals import main
-from data_process.safe_pickle import UnsafePickleError
 from data_process.schema import StoreError
 from data_process.splits import read_split_list, speakers
 from data_process.video import probe, read_frames
+from deep_3drecon.safe_pickle import UnsafePickleError
 from deep_3drecon.track import FaceTrack
 from tests.data_process import made
 

@@ -8,9 +8,10 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from data_process import safe_pickle
-from data_process.safe_pickle import UnsafePickleError
+from deep_3drecon import safe_pickle
+from deep_3drecon.safe_pickle import Record, UnsafePickleError
 
 VALUES = {
     "float": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4),
@@ -161,3 +162,43 @@ def test_what_is_written_for_others_is_read_by_everybody(tmp_path, name):
 def test_the_streams_of_this_test_hold_the_opcodes_they_claim():
     names = {op.name for op, _, _ in pickletools.genops(pickle.dumps(VALUES["float"], protocol=0))}
     assert "GLOBAL" in names and "BUILD" in names
+
+
+def test_what_is_admitted_keeps_its_own_state():
+    """A pickle may call these names, not change what they do for the next one."""
+    for name in (
+        "_codecs encode",
+        "numpy.core.multiarray _reconstruct",
+        "numpy ndarray",
+        "numpy dtype",
+        "collections OrderedDict",
+    ):
+        module, attribute = name.split()
+        change = f"c{module}\n{attribute}\n".encode() + b"(N(S'__doc__'\nS'changed'\nS'other'\nI1\ndtb."
+        with pytest.raises(UnsafePickleError):
+            safe_pickle.loads(change)
+    assert same(safe_pickle.loads(pickle.dumps(VALUES["float"], protocol=2)), VALUES["float"])
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_objects_of_a_named_package_become_records(protocol):
+    matrix = sparse.csc_matrix(np.diag([1.0, 2.0]))
+    data = pickle.dumps({"m": matrix}, protocol)
+    with pytest.raises(UnsafePickleError, match="scipy.sparse|reconstructor"):
+        safe_pickle.loads(data)
+    record = safe_pickle.loads(data, records=("scipy.sparse",))["m"]
+    assert isinstance(record, Record) and record.was == "csc_matrix"
+    assert type(record.data) is np.ndarray and record.data.tolist() == [1.0, 2.0] and tuple(record._shape) == (2, 2)
+    with pytest.raises(UnsafePickleError):  # neither a package that only begins alike nor one within another
+        safe_pickle.loads(data, records=("scip", "sparse"))
+
+
+def test_a_record_runs_nothing_and_takes_attributes_only():
+    loads = lambda text: safe_pickle.loads(text, records=("os",))  # noqa: E731
+    assert loads(b"cos\nsystem\n(S'touch x'\ntR.").was == "system"
+    assert loads(b"cos\nsystem\n)\x81}S'a'\nI1\nsb.").a == 1
+    for state in (b"I1\n", b"(I1\nt"):
+        with pytest.raises(UnsafePickleError, match="no dict of attributes"):
+            loads(b"cos\nsystem\n)\x81" + state + b"b.")
+    with pytest.raises(UnsafePickleError, match="rebuilds"):
+        loads(b"ccopy_reg\n_reconstructor\n(cnumpy\nndarray\nc__builtin__\nobject\nNtR.")

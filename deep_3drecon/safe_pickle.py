@@ -2,9 +2,11 @@
 
     coeff = safe_pickle.loads(value)            # bytes of a pickle, protocols 0 to 5, of Python 2 or 3
     table = safe_pickle.load_npy("clip.npy")    # a npy file, arrays of objects included
+    model = safe_pickle.load(file, records=("scipy.sparse",))   # objects of these packages become inert `Record`s
 
 A pickle may call any function it names, so a name outside `ADMITTED` is refused before anything is called. The state of an
-array or of its type is checked too, since NumPy itself believes it: raw bytes taken for objects would be raw pointers.
+array or of its type is checked too, since NumPy itself believes it: raw bytes taken for objects would be raw pointers. What
+is admitted cannot be given a state of its own either, so no pickle changes what the next one meets.
 """
 
 import io
@@ -22,6 +24,36 @@ PLAIN_TYPE = re.compile(r"[<>=|]?(?:[?]|[biufcSUO]\d*)")
 
 class UnsafePickleError(ValueError):
     """A pickle that asks for more than arrays and plain values, or is damaged."""
+
+
+class Record:
+    """An object of a package that is named in `records`: its attributes without its code. was: name of its class."""
+
+    was = ""
+
+    def __new__(cls, *_arguments):
+        return super().__new__(cls)
+
+    def __setstate__(self, state):
+        for part in state if isinstance(state, tuple) else (state,):
+            if part is not None and not isinstance(part, dict):
+                raise UnsafePickleError(f"the state of a {self.was} is a {type(part).__name__}, no dict of attributes")
+            self.__dict__.update({str(name): value for name, value in (part or {}).items()})
+
+
+class _Maker:
+    """A function that a pickle may call and do nothing else with."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+    def __setstate__(self, state):
+        raise UnsafePickleError("the pickle gives a state to a function")
 
 
 class _Type:
@@ -96,21 +128,34 @@ def _encode(text, encoding="latin1"):
 ADMITTED = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Type,
-    ("_codecs", "encode"): _encode,
+    ("_codecs", "encode"): _Maker(_encode),
     ("collections", "OrderedDict"): OrderedDict,
 }
 # NumPy moved its core at version 2, Python its builtins at version 3
 for _core in ("numpy.core", "numpy._core"):
-    ADMITTED[_core + ".multiarray", "_reconstruct"] = _empty_array
-    ADMITTED[_core + ".multiarray", "scalar"] = _scalar
-    ADMITTED[_core + ".numeric", "_frombuffer"] = _array_from_buffer
+    ADMITTED[_core + ".multiarray", "_reconstruct"] = _Maker(_empty_array)
+    ADMITTED[_core + ".multiarray", "scalar"] = _Maker(_scalar)
+    ADMITTED[_core + ".numeric", "_frombuffer"] = _Maker(_array_from_buffer)
 for _builtins in ("builtins", "__builtin__"):
     for _kind in (complex, set, frozenset, bytearray, bytes):
         ADMITTED[_builtins, _kind.__name__] = _kind
 
 
+BASES = (("builtins", "object"), ("__builtin__", "object"))
+
+
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, file, records=()):
+        super().__init__(file, encoding="latin1")
+        self._packages, self._records = tuple(records), {}
+
     def find_class(self, module, name):
+        if any(module == package or module.startswith(package + ".") for package in self._packages):
+            return self._records.setdefault((module, name), type("Record", (Record,), {"was": name}))
+        if self._packages and (module, name) in (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")):
+            return _Maker(self._rebuild)
+        if (module, name) in BASES and self._packages:
+            return object
         if (module, name) not in ADMITTED:
             raise UnsafePickleError(
                 f"the pickle asks for {module}.{name}; only arrays, plain containers, strings and numbers are admitted: "
@@ -118,14 +163,23 @@ class _Unpickler(pickle.Unpickler):
             )
         return ADMITTED[module, name]
 
+    def _rebuild(self, kind, base, _state):
+        """How protocols 0 and 1 make objects: records only."""
+        if kind not in self._records.values() or base is not object:
+            raise UnsafePickleError(
+                f"the pickle rebuilds {kind!r} from {base!r}, only objects without a base are admitted"
+            )
+        return kind()
 
-def load(file):
+
+def load(file, records=()):
     """Unpickle from an open binary file, where only arrays, plain containers, strings and numbers are admitted.
 
     Text of Python 2 is taken for latin1, as everybody's `encoding="latin1"` does.
+    records: names of packages whose objects become `Record`s, whatever their classes do.
     """
     try:
-        return _plain(_Unpickler(file, encoding="latin1").load())
+        return _plain(_Unpickler(file, records).load())
     except UnsafePickleError:
         raise
     # what damaged or malicious bytes can make of the constructors above and of the unpickler itself
@@ -136,18 +190,18 @@ def load(file):
         raise UnsafePickleError(f"the pickle is damaged or no pickle ({type(error).__name__}: {error})") from error
 
 
-def loads(data):
+def loads(data, records=()):
     """`load` of bytes."""
-    return load(io.BytesIO(data))
+    return load(io.BytesIO(data), records)
 
 
-def load_npy(source):
+def load_npy(source, records=()):
     """A npy file (path, bytes or open binary file) -> array; one of objects goes through `load`."""
     if isinstance(source, bytes):
         source = io.BytesIO(source)
     if not hasattr(source, "read"):
         with open(Path(source), "rb") as file:
-            return load_npy(file)
+            return load_npy(file, records)
     try:
         start = source.tell()
         version = np.lib.format.read_magic(source)
@@ -157,7 +211,7 @@ def load_npy(source):
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         kind = header(source)[2]
         if kind.hasobject:
-            value = load(source)
+            value = load(source, records)
             if not isinstance(value, np.ndarray):
                 raise UnsafePickleError(f"a {type(value).__name__} came where the npy file says an array is")
             return value
@@ -206,6 +260,9 @@ def _plain(value):
         return value
     if isinstance(value, tuple):
         return tuple(_plain(item) for item in value)
+    if isinstance(value, Record):
+        value.__dict__.update({name: _plain(item) for name, item in value.__dict__.items()})
+        return value
     if isinstance(value, type) or callable(value):
         raise UnsafePickleError(f"the pickle holds {value!r} itself, which is no value")
     return value
