@@ -14,6 +14,7 @@ import torch
 
 from deep_3drecon import camera, rasterizer, unwrap
 from deep_3drecon.face_model import load_face_model
+from deep_3drecon.made_noise import smoothstep
 from models import composite, portrait, retarget
 
 CHUNK = 8  # frames whose vertices are made together; bounds memory
@@ -79,10 +80,10 @@ class MeshRenderer:
             grid = camera.apply_affine(camera.project(camera.pose(material.nodes, angle, trans)), material.to_work)
             grid = grid.reshape(len(exp), portrait.NODES, portrait.NODES, 2)
         opening = material.rest.openings.of(exp.numpy())[:, 0]
-        light = 0.8 + 0.2 * retarget.smoothstep(opening, 0.0, LIT_OPENING_DM)
+        light = 0.8 + 0.2 * smoothstep(0.0, LIT_OPENING_DM, opening)
         home = torch.from_numpy(material.attributes[0, :, :3])
         moved = (place[..., :2] / place[..., 2:] - home[:, :2] / home[:, 2:]).abs().amax((-1, -2)).numpy()
-        made = retarget.smoothstep(moved, STILL_PX, MOVED_PX)
+        made = smoothstep(STILL_PX, MOVED_PX, moved)
         return list(zip(place, grid.numpy(), light, made, strict=True))
 
     def _frame(self, material, place, grid, light, made):

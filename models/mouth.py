@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from deep_3drecon import landmarks, rasterizer
-from models.retarget import smoothstep
+from deep_3drecon.made_noise import smoothstep
 
 # sRGB 0..255 under light that shows skin at SKIN
 SKIN = np.array([205.0, 165.0, 145.0])
@@ -49,8 +49,8 @@ def tooth_like(colour, lip, gain):
     contrast = redness(lip) - redness(tooth)
     if contrast < 0.02:
         return np.zeros(colour.shape[:-1])
-    pale = smoothstep((redness(colour) - redness(tooth)) / contrast, 0.75, 0.45)
-    return pale * smoothstep(colour.mean(-1) / tooth.mean(), 0.45, 0.7)
+    pale = smoothstep(0.75, 0.45, (redness(colour) - redness(tooth)) / contrast)
+    return pale * smoothstep(0.45, 0.7, colour.mean(-1) / tooth.mean())
 
 
 def teeth_shown(picture, points, gain):
@@ -100,7 +100,7 @@ def sink(model):
     """By how much (V,) dm the parts inside the mouth count as deeper when drawn, so that none pierces the skin of a lean face."""
     out = np.zeros(model.n_vertices, np.float32)
     cavity = model.regions["mouth_inside"]
-    out[cavity] = 0.2 * smoothstep(model.mean.numpy()[cavity, 2], 0.28, 0.15)
+    out[cavity] = 0.2 * smoothstep(0.28, 0.15, model.mean.numpy()[cavity, 2])
     for name in ("teeth_upper", "teeth_lower", "tongue"):
         out[model.regions[name]] = 0.2
     return torch.from_numpy(out)
@@ -119,15 +119,15 @@ def paint(atlas, model, gain, teeth_shown):
     attributes = np.concatenate([mean, part], 1)[None].astype(np.float32)
     at = rasterizer.interpolate(attributes, atlas.rast[None], model.triangles)[0]
     place, (upper, lower, tongue, cavity, lips) = at[..., :3], np.moveaxis(at[..., 3:], -1, 0)
-    cavity = cavity * smoothstep(place[..., 2], 0.31, 0.2)
+    cavity = cavity * smoothstep(0.31, 0.2, place[..., 2])
     kept, tooth_gain = np.zeros_like(atlas.seen), gain
     if teeth_shown:
         kept, tooth_gain = _own_teeth(atlas, upper > 0.5, (lips > 0.5) & (atlas.seen > 0), gain)
     seen = np.where(upper > 0.5, kept, atlas.seen * (1 - np.maximum.reduce([lower, tongue, cavity])))
 
-    made = FLESH + (DARK - FLESH) * smoothstep(place[..., 2], 0.27, 0.05)[..., None]
+    made = FLESH + (DARK - FLESH) * smoothstep(0.27, 0.05, place[..., 2])[..., None]
     made = np.where(
-        tongue[..., None] > 0.5, TONGUE + (DARK - TONGUE) * smoothstep(place[..., 2], 0.2, -0.12)[..., None], made
+        tongue[..., None] > 0.5, TONGUE + (DARK - TONGUE) * smoothstep(0.2, -0.12, place[..., 2])[..., None], made
     )
     for mask, up in ((upper, 1), (lower, -1)):
         made = np.where(mask[..., None] > 0.5, _teeth(place, up, mean, model) * tooth_gain / gain, made)
@@ -156,10 +156,10 @@ def _teeth(place, up, mean, model):
     height = up * (place[..., 1] - tip)  # dm from the biting edge
     along = np.abs(place[..., 0]) + 0.8 * np.clip(0.2 - place[..., 2], 0, None)  # roughly along the arch
     phase = np.abs((along / TOOTH_WIDTH_DM) % 1 - 0.5) * 2  # 1 between teeth
-    line = smoothstep(phase, 0.72, 1.0) * 0.16
+    line = smoothstep(0.72, 1.0, phase) * 0.16
     colour = TOOTH * (1 - line)[..., None]
-    colour = colour * (0.9 + 0.1 * smoothstep(height, 0.1, 0.02))[..., None]
-    gum = smoothstep(height - 0.018 * (1 - phase), 0.085, 0.1)[..., None]
+    colour = colour * (0.9 + 0.1 * smoothstep(0.1, 0.02, height))[..., None]
+    gum = smoothstep(0.085, 0.1, height - 0.018 * (1 - phase))[..., None]
     colour = colour + gum * (GUM - colour)
-    back = smoothstep(place[..., 2], 0.23, 0.0)[..., None]
+    back = smoothstep(0.23, 0.0, place[..., 2])[..., None]
     return colour * (1 - 0.88 * back)

@@ -8,7 +8,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from deep_3drecon import camera, landmarks, unwrap
-from models.retarget import smoothstep
+from deep_3drecon.made_noise import smoothstep
 
 # height on the mean head below which the neck stands still and above which it follows the head; lower than the neck is cut, so that
 # collar and shoulders give a little too
@@ -28,8 +28,8 @@ def fit(model, id, exp, angle, trans, target):
 def follow(model):
     """How much of the head's motion each vertex takes: 1 on head and jaw, falling to 0 down the neck; (V,) float32."""
     mean = model.mean.numpy()
-    jaw = 0.35 * smoothstep(mean[:, 2], -0.3, 0.1)  # the chin hangs lower than the nape
-    return smoothstep(mean[:, 1] + jaw, NECK_LOW_DM, NECK_HIGH_DM).astype(np.float32)
+    jaw = 0.35 * smoothstep(-0.3, 0.1, mean[:, 2])  # the chin hangs lower than the nape
+    return smoothstep(NECK_LOW_DM, NECK_HIGH_DM, mean[:, 1] + jaw).astype(np.float32)
 
 
 def personal_offset(model, fitted, angle, trans, target, stiffness=1.0):

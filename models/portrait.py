@@ -12,6 +12,7 @@ import torch
 
 from deep_3drecon import camera, rasterizer, unwrap
 from deep_3drecon.face_model import FaceModel
+from deep_3drecon.made_noise import smoothstep
 from models import mouth, own_head, retarget
 
 MAX_SIDE = 1280  # pixels of the longer side of a full-size output
@@ -250,7 +251,7 @@ def _surroundings(place, follow, triangles, region, to_work, angle, trans):
     rim = np.minimum.reduce([row, column, n - 1 - row, n - 1 - column])
     reach = far / (far + rim + 1e-3)  # 0 on the head, 1 at the edge of the region
     start = np.minimum(HAIR_DM * dm / np.maximum(far + rim, 1), 0.5)
-    weight = np.clip(near, 0, 1) * (1 - retarget.smoothstep(reach, start, 0.97))
+    weight = np.clip(near, 0, 1) * (1 - smoothstep(start, 0.97, reach))
     weight = cv2.GaussianBlur(weight.astype(np.float32), (0, 0), 0.05 * dm)
     weight[rim < 2] = 0
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from deep_3drecon import landmarks
+from deep_3drecon.made_noise import smoothstep
 
 ANGLE_LIMIT = np.radians([18.0, 25.0, 20.0])  # pitch, yaw, roll away from the portrait
 PROFILE = np.radians([30.0, 40.0, 60.0])  # from the camera; further turned there is too little face
@@ -28,12 +29,6 @@ OPEN_DM = 0.05  # a portrait whose lips are this far apart has an open mouth
 KEPT_WHEN_OPEN = ("mouthSmile", "mouthDimple", "mouthStretch", "mouthFrown", "mouthPress")
 MOUTH = ("mouth", "jaw", "tongue")
 OVERCLOSE_DM = 0.010  # lids meet with a little overlap, so that no line of the eye is left
-
-
-def smoothstep(value, low, high):
-    """0 below low, 1 above high, smooth between; low > high gives the falling step. Arrays or floats."""
-    t = np.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 @dataclass
@@ -105,7 +100,7 @@ def motion_rest(model, exp, angle, trans):
 def expression(model, portrait, motion, exp):
     """Expressions for the portrait: exp (T, n_exp) of the motion -> (T, n_exp) float32 in [0, 1]."""
     exp = np.asarray(exp, np.float64)
-    open_mouth = smoothstep(portrait.opening[0], CLOSED_DM, OPEN_DM)
+    open_mouth = smoothstep(CLOSED_DM, OPEN_DM, portrait.opening[0])
     keep = np.ones(exp.shape[1])
     mouth = _named(model, MOUTH)
     keep[mouth] = 1 - open_mouth
@@ -120,7 +115,7 @@ def expression(model, portrait, motion, exp):
     # lids first: nothing else moves them
     rest = np.maximum(motion.opening[1:], 0.02)
     share = np.clip(there[:, 1:] / rest, 0, 1.3)
-    target = portrait.opening[1:] * share - OVERCLOSE_DM * smoothstep(share, 0.3, 0.0)
+    target = portrait.opening[1:] * share - OVERCLOSE_DM * smoothstep(0.3, 0.0, share)
     for eye, blink in enumerate((blink_right, blink_left)):
         miss = own.of(out)[:, 1 + eye] - target[:, eye]
         out[:, blink] += miss / -own.slope[blink, 1 + eye]
