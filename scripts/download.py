@@ -145,7 +145,7 @@ def bring(assets, verify=False, force=False, wheels=None, say=print):
     errors = []
     for asset in assets:
         trouble = find_damage(asset, hashed=verify) or find_staleness(asset)
-        if asset.kind == "package":
+        if asset.kind in ("package", "user"):
             if trouble:
                 errors.append(f"{asset.name}: {trouble}: {asset.remedy}")
             continue
@@ -169,7 +169,7 @@ def describe(asset):
             f"{asset.name}{' (optional)' if asset.optional else ''}: {state}",
             f"  {asset.what}",
             f"  file     {asset.path or asset.file}",
-            f"  source   {asset.requirement}, wheel sha256 {asset.wheel_sha256}",
+            f"  source   {asset.by_hand if asset.kind == 'user' else f'{asset.requirement}, wheel sha256 {asset.wheel_sha256}'}",
             f"  licence  {asset.licence}",
         ]
     )

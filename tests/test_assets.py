@@ -62,11 +62,14 @@ def test_manifest_names_source_hash_and_licence_of_everything():
     assert {"face_landmarker", "open_head", "phoneme_model"} <= set(manifest)
     for asset in manifest.values():
         assert asset.kind in assets.KINDS
-        assert re.fullmatch(r"[0-9a-f]{64}", asset.wheel_sha256)
-        assert re.fullmatch(r"[\w-]+==[\w.]+", asset.requirement)
         assert asset.what and asset.licence and asset.by_hand
         for user in asset.used_by:
             assert (REPOSITORY / user).exists(), f"{asset.name} is used by {user}, which does not exist"
+        if asset.kind == "user":
+            assert asset.optional and not asset.requirement and not asset.wheel_sha256
+            continue
+        assert re.fullmatch(r"[0-9a-f]{64}", asset.wheel_sha256)
+        assert re.fullmatch(r"[\w-]+==[\w.]+", asset.requirement)
         if asset.kind == "baked":
             assert (REPOSITORY / asset.recipe).is_file() and asset.members
         else:
@@ -101,6 +104,17 @@ def test_a_cut_file_is_named_as_damaged(folder):
     (folder / "face_landmarker.task").write_bytes(b"cut")
     with pytest.raises(AssetError, match=r"damaged, 3 bytes.*3758596.*python -m scripts\.download"):
         asset_path("face_landmarker")
+
+
+def test_a_file_that_the_user_brings_is_never_fetched(folder):
+    asset = read_manifest()["bfm_regressor"]
+    with pytest.raises(AssetError, match=r"bfm/epoch_20\.pth: missing.*ResNet-50.*Deep3DFaceRecon_pytorch"):
+        asset_path("bfm_regressor")
+    assert [error.split(":")[0] for error in download.bring([asset], say=print)] == ["bfm_regressor"]
+    asset.path.parent.mkdir(parents=True)
+    asset.path.write_bytes(CONTENT)
+    assert asset_path("bfm_regressor") == asset.path and find_damage(asset, hashed=True) is None
+    assert asset.by_hand in download.describe(asset)
 
 
 def test_an_unknown_name_lists_what_exists():
