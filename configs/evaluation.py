@@ -60,6 +60,7 @@ class EvaluateConfig:
     rows: list[str] = field(default_factory=lambda: ["other style", "mean style"])  # beside the three
     baselines: list[str] = field(default_factory=lambda: ["rest", "jaw by energy", "ridge"])
     gallery: list[str] = field(default_factory=list)  # more stores whose speakers are looked through in style retrieval
+    control: int = 6  # clips whose sound is spoken in graded and blended styles to see how well a style steers; 0: none
     labels: dict[str, str] = field(default_factory=dict)  # strata of clips whose store says nothing, e.g. language: en
     video: bool = True  # false: motion only, for stores without video
     judges: list[str] = field(default_factory=list)  # networks of models.judges that are asked as well
@@ -83,6 +84,6 @@ class EvaluateConfig:
             raise ConfigError(
                 f"renderer.seeds: {self.renderer.seeds} came, 1 to {len(self.seeds)} of the seeds can be rendered"
             )
-        for name, value in {"clips": self.clips, "style.clips": self.style.clips}.items():
+        for name, value in {"clips": self.clips, "style.clips": self.style.clips, "control": self.control}.items():
             if value < 0:
-                raise ConfigError(f"{name}: {value} came, a count is needed (0: all)")
+                raise ConfigError(f"{name}: {value} came, a count is needed")

@@ -59,18 +59,30 @@ def motion_code(motion):
 
 def half_styles(store, min_frames):
     """Styles of the halves (N, S), (N, S) and the speakers (N,) of all clips of a store that are long enough."""
-    layout = Layout(**store.meta["layout"])
     first, second, speakers = [], [], []
+    for parts, speaker in _motions(store, min_frames):
+        half = len(parts["exp"]) // 2
+        for styles, frames in ((first, slice(half)), (second, slice(half, None))):
+            styles.append(motion_code({name: value[frames] for name, value in parts.items()}))
+        speakers.append(speaker)
+    return np.array(first), np.array(second), speakers
+
+
+def whole_styles(store, min_frames):
+    """Styles (N, S), speakers (N,) and lengths (N,) in frames of the same clips."""
+    found = [(motion_code(parts), speaker, len(parts["exp"])) for parts, speaker in _motions(store, min_frames)]
+    codes, speakers, frames = zip(*found, strict=True)
+    return np.array(codes), list(speakers), list(frames)
+
+
+def _motions(store, min_frames):
+    """Yield ({"exp", "angle", "trans"}, speaker) of every clip that is long enough."""
+    layout = Layout(**store.meta["layout"])
     for split in schema.SPLITS:
         for k, clip in enumerate(store.clips(split) if split in store.meta["splits"] else []):
-            if clip["n_frames"] < min_frames:
-                continue
-            parts = layout.split(store.array(split, "coeff", k))
-            half = len(parts["exp"]) // 2
-            for styles, frames in ((first, slice(half)), (second, slice(half, None))):
-                styles.append(motion_code({name: parts[name][frames] for name in ("exp", "angle", "trans")}))
-            speakers.append(clip["speaker"])
-    return np.array(first), np.array(second), speakers
+            if clip["n_frames"] >= min_frames:
+                parts = layout.split(store.array(split, "coeff", k))
+                yield {name: parts[name] for name in ("exp", "angle", "trans")}, clip["speaker"]
 
 
 class Gallery:

@@ -49,11 +49,16 @@ def check_rows(names):
         )
 
 
+def read_features(store, piece):
+    """{name: (2T, C)} of a piece: what a method hears."""
+    rows = slice(ROWS_PER_FRAME * piece.start, ROWS_PER_FRAME * piece.stop)
+    return {name: store.array(piece.split, name, piece.index)[rows] for name in FEATURES}
+
+
 def read_truth(store, codes, case, shape):
     """Truth of a case's window."""
     piece = case.window
-    rows = slice(ROWS_PER_FRAME * piece.start, ROWS_PER_FRAME * piece.stop)
-    features = {name: store.array(piece.split, name, piece.index)[rows] for name in FEATURES}
+    features = read_features(store, piece)
     track = store.track(piece.split, piece.index).select(slice(piece.start, piece.stop))
     parts = track.parts()
     if not track.valid.any():

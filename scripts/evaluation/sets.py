@@ -1,14 +1,18 @@
-"""Values that belong to all clips of a row together: Fréchet distances, style retrieval of joined clips. No interval comes with them."""
+"""Values that belong to all clips of a row together: Fréchet distances, style retrieval of joined clips, how well a style steers, what
+other seeds change. No interval comes with them."""
 
 import numpy as np
 
 from deep_3drecon.track import FPS
-from models.distribution_metrics import frechet_distance, frechet_floor
+from models.distribution_metrics import diversity, frechet_distance, frechet_floor, motion_windows
+from models.pose_metrics import blink_distance, blink_statistics
 from models.style_metrics import clip_groups
+from scripts.evaluation import control
 from scripts.evaluation.arrays import load_arrays
 from scripts.evaluation.units import JUDGE, SET_CLIP
 
 JOINED_S = 10.0
+LIP_WINDOW = 10  # frames: longer than a sound, shorter than a word
 LEAST_STD = 0.01  # of a coefficient: ones that hardly move in the training corpus nor here are not blown up
 
 
@@ -24,6 +28,8 @@ def measure(bench, lines, folder):
         if mine and all("exp" in found for found in mine.values()):
             values |= motion_sets(bench, row, mine, real)
         values |= picture_sets(bench, row, mine, real)
+        if (row, seed) == ("generated", bench.config.seeds[0]):
+            values |= control.measure(bench) | seed_changes(bench, arrays)
         values = {k: v for k, v in values.items() if k not in bench.config.skip}
         if values:
             out.append({"clip": SET_CLIP, "row": row, "seed": seed, **values})
@@ -42,8 +48,49 @@ def motion_sets(bench, row, mine, real):
         values = {"frechet_motion": frechet_floor(true)}
     else:
         made = np.concatenate([found["exp"][real[clip]["valid"]] / std for clip, found in mine.items()])
-        values = {"frechet_motion": frechet_distance(made, true)}
-    return values | joined_retrieval(bench, mine)
+        values = {"frechet_motion": frechet_distance(made, true)} | blinks(bench, mine, real)
+    values["frechet_lips"] = lip_distance(mine, real, row == "real")
+    return {k: v for k, v in values.items() if np.isfinite(v)} | joined_retrieval(bench, mine)
+
+
+def blinks(bench, mine, real):
+    """Distances of the pauses between blinks and of their durations from those of the real row, all clips together."""
+    pools = []
+    for source in (mine, real):
+        closing = {clip: source[clip]["exp"][:, bench.shape.lids].mean(1) for clip in mine}
+        found = [blink_statistics(closing[clip], FPS, real[clip]["valid"]) for clip in mine]
+        pools.append({k: np.concatenate([x[k] for x in found]) for k in ("durations_s", "intervals_s")})
+    distance = blink_distance(*pools)
+    return {"blink_pauses_s": distance["intervals_s"], "blink_lengths_s": distance["durations_s"]}
+
+
+def lip_windows(arrays, valid, std):
+    """Windows of LIP_WINDOW frames of lip opening and width, in deviations `std` (2,) of the truth."""
+    curves = np.stack([arrays["opening"], arrays["width"]], 1) / std
+    return motion_windows(curves, LIP_WINDOW, LIP_WINDOW // 2, valid)[0]
+
+
+def lip_distance(mine, real, is_real):
+    """Fréchet distance of the lips' windows, which sees their pace; of the real row, its floor."""
+    moves = np.concatenate([np.stack([real[c]["opening"], real[c]["width"]], 1)[real[c]["valid"]] for c in mine])
+    std = np.maximum(moves.std(0), 1e-3)
+    true = np.concatenate([lip_windows(real[clip], real[clip]["valid"], std) for clip in mine])
+    if is_real:
+        return frechet_floor(true)
+    return frechet_distance(
+        np.concatenate([lip_windows(found, real[c]["valid"], std) for c, found in mine.items()]), true
+    )
+
+
+def seed_changes(bench, arrays):
+    """What the seed changes, mean over clips: RMS difference of the head's angles and of the lip opening between seeds."""
+    heads, lips = [], []
+    for clip in dict.fromkeys(clip for clip, row, _ in arrays if row == "generated"):
+        mine = [found for (c, row, _), found in arrays.items() if (c, row) == (clip, "generated") and "angle" in found]
+        if len(mine) > 1:
+            heads.append(np.degrees(diversity([found["angle"] for found in mine])))
+            lips.append(diversity([found["opening"][:, None] for found in mine]))
+    return {"seed_head_deg": float(np.mean(heads)), "seed_lips_mm": float(np.mean(lips))} if heads else {}
 
 
 def joined_retrieval(bench, mine):

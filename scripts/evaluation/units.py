@@ -109,6 +109,12 @@ METRICS = {
     "blink_duration_s": Metric(
         "blink duration", "s", "real", "motion",
         meaning="median time from open to open"),
+    "blink_pauses_s": Metric(
+        "pauses between blinks, distance", "s", "lower", "motion",
+        meaning="Wasserstein distance of the times from blink to blink, all clips of the row together"),
+    "blink_lengths_s": Metric(
+        "blink durations, distance", "s", "lower", "motion",
+        meaning="the same of how long they take"),
     "style_r1": Metric(
         "style retrieval R@1", "share", "higher", "motion", main=True,
         meaning="the style measured on this motion lies nearest to the speaker's own among all speakers' styles"),
@@ -124,12 +130,39 @@ METRICS = {
     "frechet_motion": Metric(
         "Fréchet distance of motion", "corpus deviations²", "lower", "motion", main=True,
         meaning="all frames of the row against the truth's, z-scored expressions; one value a set; `real`: half against half"),
+    "frechet_lips": Metric(
+        "Fréchet distance of lip moves", "truth's deviations²", "lower", "motion",
+        meaning="windows of 0.4 s of lip opening and width against the truth's: sees pace as well as shape; `real`: half against half"),
     "swap_gain": Metric(
         "condition swap, way gone", "share", "1", "motion",
         meaning="same sound, other style: share of the way from the own to the other style that the motion goes"),
     "swap_nearest": Metric(
         "condition swap, nearer to the wanted style", "share", "higher", "motion",
         meaning="clips whose measured style lies nearer to the style asked for than to the other"),
+    "strength_rank": Metric(
+        "style strength, rank correlation", "", "higher", "motion",
+        meaning="Spearman's of the strength asked for (0 to 1.5) and how far the motion goes along the way from the mean to the own style"),
+    "strength_gain": Metric(
+        "style strength, gain", "", "1", "motion",
+        meaning="how much of the strength asked for arrives: slope of the same"),
+    "blend_bend": Metric(
+        "blend of two styles, bend", "", "lower", "motion",
+        meaning="second differences over steps of the measured style in five even steps between two people; 0 is straight"),
+    "blend_progress": Metric(
+        "blend of two styles, steps that lead on", "share", "higher", "motion",
+        meaning="steps of the same that go towards the other person"),
+    "content_share": Metric(
+        "style due to the sound", "share of variance", "lower", "motion",
+        meaning="of measured styles of some sounds in some people's styles: what the sound explains"),
+    "style_share": Metric(
+        "style due to the style asked for", "share of variance", "higher", "motion",
+        meaning="of the same: what the style asked for explains"),
+    "seed_head_deg": Metric(
+        "what another seed changes, head", "°", "higher", "motion",
+        meaning="RMS difference of the head's angles between seeds; 0 would be one motion for ever"),
+    "seed_lips_mm": Metric(
+        "what another seed changes, lips", "mm", "lower", "motion",
+        meaning="the same of the lip opening, which the sound should settle"),
     "video_opening_correlation": Metric(
         "lip opening seen in the video, correlation", "", "higher", "video", main=True,
         meaning="Pearson r of the landmarker's lip opening in this video and in the real one"),

@@ -92,6 +92,13 @@ def test_motion_metrics_make_sense(done):
     assert sets_of["rest"]["frechet_motion"] > sets_of["real"]["frechet_motion"]
 
 
+def test_steering_seeds_and_sets_are_measured_once_for_all_clips(done):
+    of_set = {(x["row"], x["seed"]): x for x in read(done / "metrics.jsonl") if x["clip"] == SET_CLIP}
+    steering = {"strength_rank", "strength_gain", "blend_bend", "content_share", "seed_head_deg", "seed_lips_mm"}
+    assert steering <= set(of_set["generated", 0]) and not steering & set(of_set["generated", 1])
+    assert of_set["rest", 0]["frechet_lips"] > of_set["real", 0]["frechet_lips"] >= 0
+
+
 def test_running_again_computes_nothing(done, lmdb, monkeypatch):
     before = (done / "metrics.jsonl").read_text()
 
