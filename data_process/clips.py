@@ -21,7 +21,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_process.cutting import PART_PREFIX, CutSettings, Job, cut_video, remove_clip
+from data_process.clip_files import PART_PREFIX, is_other, remove_clip
+from data_process.cutting import CutSettings, Job, cut_video
 from data_process.ledger import LedgerError, read_ledger, rewrite, summary
 from data_process.parallel import WorkerError, map_in_order
 from data_process.segments import Rules
@@ -91,6 +92,12 @@ def run(jobs, output, workers=1, progress=True):
     for stale in output.glob(PART_PREFIX + "*"):  # left by a run that was killed
         shutil.rmtree(stale)
     ledger = read_ledger(output)
+    for job in jobs:
+        if job.name in ledger and is_other(ledger[job.name]["source"], job.source):
+            raise ClipsError(
+                f"{output}: {job.name} was cut from {ledger[job.name]['source']}, now {job.source} is given: give another "
+                "output folder"
+            )
     todo = [job for job in jobs if not _is_done(job, ledger.get(job.name), output)]
     done_before = len(jobs) - len(todo)
     with (

@@ -6,9 +6,7 @@ exactly), <name>.landmarks.npz (478 points in pixels of the clip, measured on th
 <name>.json (where it comes from and how it was cut). The json is written last: where it is, the clip is whole.
 """
 
-import contextlib
 import json
-import os
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data_process.clip_files import PART_PREFIX, is_foreign, place_clip
 from data_process.examine import Rejected, examine, softened
 from data_process.landmarks import LandmarkTrack
 from data_process.segments import Rules, Segment, crop_square, face_width, find_segments, unusable, without
@@ -24,7 +23,6 @@ from deep_3drecon.track import FPS
 from deepspeech import SAMPLE_RATE, AudioError, load_audio
 from deepspeech.timing import SAMPLES_PER_FRAME
 
-PART_PREFIX = ".part-"
 SILENCE = 1e-4  # peak below which sound counts as absent (-80 dB of full scale)
 MISSING_SOUND_S = (
     0.1  # sound that ends this much before the picture is filled with silence; beyond it the picture is cut
@@ -103,7 +101,7 @@ def _cut(job, entry):
     entry["fps_in"] = round(info.fps, 3)
     if abs(info.fps - FPS) > 0.01:
         entry["notes"].append(f"resampled from {info.fps:.4g} to {FPS} fps")
-    sound, first = _sound(job, info, entry)
+    sound, first = sound_of(job, info, entry)
     look, verdict = examine(job.source, info.fps, sound, job.settings.rules, retime=job.settings.quality == "judge")
     track, timing = look.track, look.timing
     missing = info.duration * timing.stretch - len(track) / FPS
@@ -184,7 +182,7 @@ def _within(segment, first, stop, track, rules):
     return Segment(start, end, reason)
 
 
-def _sound(job, info, entry):
+def sound_of(job, info, entry):
     """(16 kHz sound with its given lag removed, or None where silence is allowed; first frame that has sound)."""
     source = job.source if info.has_audio else job.wav
     try:
@@ -226,7 +224,7 @@ def _write_clip(job, name, segment, track, frames, sound, entry):
     # pixel centres: the edge of the crop, half a pixel before its first centre, is what scaling keeps in place
     points[..., :2] = (points[..., :2] - (left, top) + 0.5) * scale - 0.5
     points[..., 2] *= scale
-    wav = _clip_sound(sound, segment)
+    wav = frames_of_sound(sound, segment.start, segment.stop)
     about = {
         "name": name, "source": job.source, "key": job.key, "notes": entry["notes"],
         "fps": FPS, "fps_in": entry["fps_in"], "n_frames": len(segment), "start_s": segment.start / FPS,
@@ -249,16 +247,19 @@ def _write_clip(job, name, segment, track, frames, sound, entry):
             f"{part}.landmarks.npz", points=points.astype(np.float32), scores=scores, valid=valid, frame_size=written
         )
         Path(f"{part}.json").write_text(json.dumps(about, indent=1) + "\n")
-        for suffix in (".mp4", ".wav", ".landmarks.npz", ".json"):
-            os.replace(f"{part}{suffix}", Path(job.output, name + suffix))
+        if is_foreign(job.output, name, job.source):
+            raise Rejected(
+                f"{Path(job.output, name)}.* are in the way and not of this video: give another output folder"
+            )
+        place_clip(folder, job.output, name)
     return {k: about[k] for k in ("name", "n_frames", "face_px", "tracked", "crop")}
 
 
-def _clip_sound(sound, segment):
-    """Exactly 640 samples for each frame of the segment; silence where there is none."""
-    wav = np.zeros(len(segment) * SAMPLES_PER_FRAME, np.float32)
+def frames_of_sound(sound, start, stop):
+    """Exactly 640 samples for each of the frames start..stop; silence where there is none, or for a sound of None."""
+    wav = np.zeros((stop - start) * SAMPLES_PER_FRAME, np.float32)
     if sound is not None:
-        piece = sound[segment.start * SAMPLES_PER_FRAME : segment.stop * SAMPLES_PER_FRAME]
+        piece = sound[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]
         wav[: len(piece)] = piece
     return wav
 
@@ -268,13 +269,6 @@ def _cropped(frame, left, top, width, height, size):
     if size and size != height:
         crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA if size < height else cv2.INTER_CUBIC)
     return crop
-
-
-def remove_clip(folder, name):
-    """Delete the files of one clip of ours."""
-    for suffix in (".json", ".mp4", ".wav", ".landmarks.npz"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(Path(folder, name + suffix))
 
 
 def load_landmarks(path):

@@ -23,8 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process import schema
+from data_process.clip_files import PART_PREFIX, owner_of, place_clip
 from data_process.coeff_track import CoeffFileError
-from data_process.cutting import PART_PREFIX
 from data_process.folder_layouts import normal, read_list
 from data_process.ledger import write_aside
 from data_process.original_stores import FPS, PirenderStore, TedHdStore
@@ -52,11 +52,11 @@ def import_store(store, output, sounds=None, allow_silent=False, progress=True):
     for split, index, clip in tqdm(todo, unit="clip", disable=not progress):
         name = file_name(clip["name"])
         about = {"name": name, "source": f"{store.path}#{split}/{clip['name']}", "fps": FPS, "speaker": clip["speaker"]}
-        if not _is_done(output / f"{name}.json", about["source"]):
+        if not _is_done(output, name, about["source"]):
             try:
                 with tempfile.TemporaryDirectory(prefix=PART_PREFIX, dir=output) as folder:
                     _write_clip(store, split, index, Path(folder), about, sounds or {}, allow_silent)
-                    _move(Path(folder), output, name)
+                    place_clip(folder, output, name)
             except (AudioError, CoeffFileError, StoreError, UnsafePickleError, VideoError) as error:
                 left_out[name] = str(error)
                 continue
@@ -69,13 +69,13 @@ def file_name(clip):
     return clip.strip("/").replace("/", "__")
 
 
-def _is_done(path, source):
-    if not path.is_file():
-        return False
-    before = json.loads(path.read_text())["source"]
-    if before != source:
-        raise StoreError(f"{path}: is of {before} and not of {source}: give another output folder")
-    return True
+def _is_done(output, name, source):
+    before = owner_of(output, name)
+    if before not in ("", source):
+        raise StoreError(
+            f"{output / name}.json: is of {before or 'something else'} and not of {source}: give another output folder"
+        )
+    return (output / f"{name}.json").is_file()
 
 
 def _write_clip(store, split, index, folder, about, sounds, allow_silent):
@@ -127,13 +127,6 @@ def _sound(path, n_frames, allow_silent, notes, about):
     sound = sound[: len(wav)]
     wav[: len(sound)] = sound
     return wav
-
-
-def _move(folder, output, name):
-    """Name the finished files, the json last."""
-    for suffix in (".mp4", ".wav", ".coeff.npz", ".json"):
-        if (folder / (name + suffix)).is_file():
-            os.replace(folder / (name + suffix), output / (name + suffix))
 
 
 def find_sounds(folder):

@@ -313,3 +313,28 @@ def test_real_footage(media, tmp_path, name):
     assert entry["tracked"] == 1 and len(entry["clips"]) == 1
     frame = next(read_frames(tmp_path / (entry["name"] + ".mp4")))
     assert cv2.Laplacian(frame, cv2.CV_64F).var() > 5
+
+
+def test_files_of_others_are_not_overwritten(talk, tmp_path):
+    """Neither a video beside which the clips go, nor the clips of another video of the same name."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "talk.mp4").write_bytes(talk.read_bytes())
+    entry = cut(here / "talk.mp4", here)["talk"]
+    assert entry["status"] == "rejected" and "another output folder" in entry["reason"]
+    assert (here / "talk.mp4").read_bytes() == talk.read_bytes()
+    assert not list(here.glob(".part*")) and not (here / "talk.json").exists()
+    cut(talk, tmp_path / "out")
+    before = (tmp_path / "out" / "talk.mp4").read_bytes()
+    with pytest.raises(ClipsError, match="another output folder"):
+        cut(here / "talk.mp4", tmp_path / "out")
+    assert (tmp_path / "out" / "talk.mp4").read_bytes() == before
+
+
+def test_a_run_killed_while_it_names_its_files_goes_on(talk, tmp_path):
+    cut(talk, tmp_path)
+    (tmp_path / "talk.json").rename(tmp_path / "talk.json.part")
+    (tmp_path / "talk.wav").unlink()
+    (tmp_path / "report.jsonl").unlink()
+    assert cut(talk, tmp_path)["talk"]["status"] == "accepted"
+    assert (tmp_path / "talk.wav").is_file() and not (tmp_path / "talk.json.part").exists()
