@@ -1,6 +1,6 @@
 """Does a style tell who speaks? Every clip of a store is looked for among the speakers, by its other half and by everybody's other clips.
 
-    python -m scripts.style_retrieval --lmdb data/lmdb/mine [--min_seconds 5] [--query_seconds 8]
+    python -m scripts.style_retrieval --lmdb data/lmdb/mine [--min_seconds 5] [--query_seconds 10]
 
 Numbers of the code that repeat count more; how well they repeat is measured on the other speakers only. Prints the share of speakers
 whose halves of a clip find each other, and R@1 and R@5 of clips (joined until they last --query_seconds) among all speakers' means
@@ -28,7 +28,7 @@ def main(argv=None):
         "--min_seconds", type=float, default=1.0, help="shorter clips are left out (default %(default)s)"
     )
     parser.add_argument(
-        "--query_seconds", type=float, default=8.0, help="clips are joined to this (default %(default)s)"
+        "--query_seconds", type=float, default=10.0, help="clips are joined to this (default %(default)s)"
     )
     args = parser.parse_args(argv)
     try:
