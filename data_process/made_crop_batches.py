@@ -1,0 +1,112 @@
+"""Batches of crops with their truth out of folders of `made_faces`, and what a guess about them costs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from data_process.made_crops import draw_crop
+from data_process.made_faces import Faces
+from deep_3drecon import camera, landmarks
+from deep_3drecon.fit import linear_landmarks
+from deep_3drecon.open_regressor import into_crop, matrix_from_6d
+
+N_TEST, N_VAL = 48, 16  # of the people, the last ones
+# millimetres, degrees, pixels of the canonical crop and deviations against each other
+WEIGHTS = {"mouth": 1.0, "lips": 0.5, "exp": 0.4, "shape": 0.25, "id": 0.15, "turn": 0.15, "place": 0.2,
+           "presence": 1.0, "sure": 0.1}  # fmt: skip
+
+
+class FaceData:
+    """All pictures of a folder in memory. split: "train", "val" or "test", by person."""
+
+    def __init__(self, folder, split):
+        paths = sorted(Path(folder).glob("[0-9]*.npz"))
+        if len(paths) <= N_TEST + N_VAL:
+            raise ValueError(f"{folder}: {len(paths)} people, more than {N_TEST + N_VAL} are needed: render them first")
+        first_val, first_test = len(paths) - N_TEST - N_VAL, len(paths) - N_TEST
+        part = {"train": slice(0, first_val), "val": slice(first_val, first_test), "test": slice(first_test, None)}
+        self.people = [Faces.load(path) for path in paths[part[split]]]
+        self.places = [(p, k) for p, person in enumerate(self.people) for k in range(len(person))]
+
+    def __len__(self):
+        return len(self.places)
+
+    def crops(self, numbers, rng, hard=None):
+        """Batch of samples: crops (B, 80, 80) uint8; rotation (B, 3, 3), trans, exp, id, present (B,), of the crops.
+
+        hard: see `draw_crop`; None for a mixture.
+        """
+        rows = {"crops": [], "change": [], "present": [], "angle": [], "trans": [], "exp": [], "id": []}
+        for number in numbers:
+            person, k = self.people[self.places[number][0]], self.places[number][1]
+            degree = hard if hard is not None else rng.choice([0.3, 0.7, 1.0])
+            crop, change, present = draw_crop(
+                person.pictures[k], person.regions[k], person.landmarks[k], person.affine[k], rng, degree
+            )
+            rows["crops"].append(crop), rows["change"].append(change), rows["present"].append(present)
+            for name in ("angle", "trans", "exp", "id"):
+                rows[name].append(getattr(person, name)[k])
+        batch = {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
+        rotation, trans = into_crop(
+            camera.rotation_matrix(batch["angle"].double()), batch["trans"].double(), batch.pop("change").double()
+        )
+        return batch | {"rotation": rotation.float(), "trans": trans.float()}
+
+
+class Cost:
+    """What is wrong with a guess: named scalars in units that can be read."""
+
+    def __init__(self, model, exp_spread, id_spread):
+        linear = linear_landmarks(model)
+        self.mean, self.id, self.exp = (x.float() for x in (linear.mean, linear.id, linear.exp))
+        self.weight = (linear.weight / linear.weight.sum()).float()
+        self.exp_spread, self.id_spread = exp_spread, id_spread
+        upper, lower = landmarks.INNER_LIP_UPPER[3:6], landmarks.INNER_LIP_LOWER[3:6]
+        self.gap = (self.exp[upper] - self.exp[lower]).mean(0)  # (3, 52)
+
+    def __call__(self, out, true):
+        """Network's output and batch -> {name: scalar}."""
+        seen = true["present"]
+        out_seen = {name: value[seen] for name, value in out.items()}
+        rotation, trans, exp, id = (true[name][seen] for name in ("rotation", "trans", "exp", "id"))
+        exp_off, id_off = out_seen["exp"] - exp, out_seen["id"] - id
+        to_mm = camera.MM_PER_DM
+        turned = matrix_from_6d(out_seen["turn"])
+        degrees = rotation_angle(turned, rotation)
+        points = self.mean + torch.einsum("bk,lck->blc", id, self.id) + torch.einsum("bk,lck->blc", exp, self.exp)
+        here, there = (self._seen(points, *pose) for pose in ((turned, out_seen["trans"]), (rotation, trans)))
+        lip = to_mm * torch.einsum("bk,ck->bc", exp_off, self.gap).norm(dim=-1)
+        errors = torch.stack([degrees, lip], 1).detach()
+        log_error = out_seen["sure"][:, 1:]
+        return {
+            "mouth": to_mm * self._length(torch.einsum("bk,lck->blc", exp_off, self.exp)),
+            "lips": lip.mean(),
+            "exp": functional.smooth_l1_loss(exp_off / self.exp_spread, torch.zeros_like(exp_off), beta=0.5),
+            "shape": to_mm * self._length(torch.einsum("bk,lck->blc", id_off, self.id)),
+            "id": (id_off / self.id_spread).square().mean(),
+            "turn": degrees.mean(),
+            "place": self._length(here - there),
+            "presence": functional.binary_cross_entropy_with_logits(out["sure"][:, 0], seen.float()),
+            # likelihood of Laplace: the expected error at its best
+            "sure": (log_error + errors * (-log_error).exp()).mean(),
+        }
+
+    def _length(self, offsets):
+        return (offsets.square().sum(-1) + 1e-10).sqrt().mul(self.weight).sum(-1).mean()
+
+    def _seen(self, points, rotation, trans):
+        posed = points @ rotation.transpose(-1, -2) + trans[:, None]
+        return camera.project(torch.cat([posed[..., :2], posed[..., 2:].clamp(max=camera.CAMERA_Z_DM - 2)], -1))
+
+
+def rotation_angle(first, second):
+    """Angle in degrees between rotations (..., 3, 3); its gradient is finite at zero."""
+    chord = (first - second).square().sum((-1, -2)).clamp(1e-8, 8 - 1e-4).sqrt() / 8**0.5
+    return torch.rad2deg(2 * torch.asin(chord))
+
+
+def whole(costs):
+    """Weighted sum."""
+    return sum(WEIGHTS[name] * value for name, value in costs.items())
