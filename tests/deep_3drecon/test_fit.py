@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deep_3drecon import camera
+from deep_3drecon import camera, fit
 from deep_3drecon.align import crop_affine
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import FitError, fit_clip, reproject, reprojection_error
@@ -61,6 +61,13 @@ def test_pose_follows(track, made):
 def test_expressions_stay_in_their_bounds(track):
     exp = track.parts()["exp"]
     assert exp.min() >= 0 and exp.max() <= 1
+
+
+def test_frames_may_be_solved_in_any_number_at_a_time(head, made, track, monkeypatch):
+    """Identity is summed over pieces of the frames: the sum must not depend on where they are cut."""
+    monkeypatch.setattr(fit, "CHUNK", 37)
+    other = fit_clip(made[0], np.zeros((T, 52)), np.ones(T, bool), SIZE, 25, head)
+    assert np.abs(other.coeff - track.coeff).max() < 2e-6
 
 
 def test_lost_frames_are_bridged(head, made):
