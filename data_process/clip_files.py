@@ -14,6 +14,10 @@ SUFFIXES = (".mp4", ".wav", ".landmarks.npz", ".coeff.npz")
 CLAIM = ".json.part"
 
 
+class ClipFilesError(ValueError):
+    """A folder in which no clips can be written."""
+
+
 def place_clip(folder, output, name):
     """Move the finished files of a clip to where they belong.
 
@@ -57,3 +61,13 @@ def remove_clip(folder, name):
     for suffix in (".json", CLAIM, *SUFFIXES):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(Path(folder, name + suffix))
+
+
+def check_apart(inputs, output):
+    """Refuse an output folder inside a folder that is searched for videos: what is written there would be found next time."""
+    target = Path(output).resolve()
+    for given in map(Path, inputs):
+        if given.is_dir() and (target == given.resolve() or given.resolve() in target.parents):
+            raise ClipFilesError(
+                f"{output}: lies within the input {given}, which is searched for videos: give another folder"
+            )
