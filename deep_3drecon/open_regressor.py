@@ -72,15 +72,19 @@ def input_affine(affine):
 
 def face_crop(picture, affine):
     """The network's picture (SIZE, SIZE) uint8 grey of (H, W, 3) RGB or (H, W) grey uint8; affine: source -> canonical crop."""
+    return cut(picture, input_affine(affine), SIZE)
+
+
+def cut(picture, affine, size):
+    """Grey square (size, size) uint8 of a picture as above, to which `affine` (2, 3) leads; edges are drawn on outside."""
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
-    affine = input_affine(affine)
     # bilinear sampling of a large face would skip pixels: sample finer, then average
     finer = max(1, int(np.ceil(0.7 / np.sqrt(abs(np.linalg.det(affine[:, :2]))))))
     fine = affine * finer
     fine[:, 2] += (finer - 1) / 2
-    side = SIZE * finer
+    side = size * finer
     crop = cv2.warpAffine(grey, fine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.resize(crop, (SIZE, SIZE), interpolation=cv2.INTER_AREA) if finer > 1 else crop
+    return cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA) if finer > 1 else crop
 
 
 def turn_to(direction):

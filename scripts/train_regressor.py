@@ -2,28 +2,39 @@
 
     python -m scripts.train_regressor render   --data data/runs/faces --people 480
     python -m scripts.train_regressor train    --data data/runs/faces --output data/runs/open_regressor
-    python -m scripts.train_regressor evaluate --data data/runs/faces
+    python -m scripts.train_regressor people   --data data/runs/faces
     python -m scripts.train_regressor clips    --videos FOLDER
+    python -m scripts.train_regressor gaps     --videos FOLDER
 
 `render` makes the pictures, about 1.2 s a person on one core; `train` needs about 15 minutes of one core and writes the
-regressor. Both go on where they were stopped, and --minutes stops them.
+regressor. Both go on where they were stopped, and --minutes stops them. The others print Markdown tables: errors on made
+people whom the training has not seen; on clips, against the fit of their landmarks; and in gaps cut into clips.
 """
 
 import argparse
 import os
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from data_process.cutting import load_landmarks
+from data_process.face_tracks import landmarker
+from data_process.landmarks import NoFaceError
 from data_process.made_crop_batches import Cost, FaceData, whole
 from data_process.made_faces import make_faces
+from data_process.video import VideoError, read_frames
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.open_regressor import FaceNetwork, OpenRegressor, RegressorError
+from deep_3drecon.track import FPS
+from scripts.evaluation import regressor as measure
 
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".mpg", ".webm"}
 N_FOR_SPREAD = 2048
 ROUND = 16  # batches whose crops are drawn together, and used twice
 
@@ -118,6 +129,82 @@ def train(args):
     OpenRegressor(model.eval()).save(folder, steps_done=step, **facts)
 
 
+def people(args):
+    """Errors on the people kept for testing, clean pictures and hard ones; and how long a guess takes."""
+    regressor, data = OpenRegressor.load(args.weights), FaceData(args.data, "test")
+    rows = {
+        name: measure.people_row(regressor, data, hard, args.crops) for name, hard in (("clean", 0.0), ("hard", 1.0))
+    }
+    print_rows({name: row for name, (row, _) in rows.items()}, "")
+    print()
+    print_rows({name: channels for name, (_, channels) in rows.items()}, "correlation")
+    print("\n" + ", ".join(f"{name} {ms:.2f} ms" for name, ms in measure.speed(regressor).items()))
+
+
+def clips(args):
+    """Guesses against the fit of the landmarks, clip by clip, and the median."""
+    regressor, rows = OpenRegressor.load(args.weights), {}
+    for path, landmarks in read_landmarks(args):
+        frames = read_frames(path, fps=FPS, max_frames=len(landmarks))
+        rows[path.stem] = measure.clip_row(regressor, landmarks, frames)
+    rows["median"] = {name: np.nanmedian([row[name] for row in rows.values()]) for name in next(iter(rows.values()))}
+    print_rows(rows, "clip")
+
+
+def gaps(args):
+    """Errors in gaps that were cut into clips, by length of the gap."""
+    regressor, found = OpenRegressor.load(args.weights), []
+    for path, landmarks in read_landmarks(args):
+        found += measure.gap_errors(
+            regressor, landmarks, partial(read_frames, path, fps=FPS, max_frames=len(landmarks))
+        )
+    rows = {}
+    for length in sorted({gap["length"] for gap in found}):
+        here = [gap for gap in found if gap["length"] == length]
+        row = {"gaps": len(here)}
+        for way in ("line", "regressor"):
+            row |= {
+                f"{way}: {unit}": np.mean([gap[way][unit] for gap in here]) for unit in ("degrees", "lip mm", "exp")
+            }
+            pairs = [np.concatenate(values) for values in zip(*(gap[way]["openings"] for gap in here), strict=True)]
+            row[f"{way}: lip r"] = measure.correlation(*pairs)
+        rows[length] = row
+    print_rows(rows, "frames")
+
+
+def read_landmarks(args):
+    """(path, LandmarkTrack) of the videos of a folder, at most --frames of each; <name>.landmarks.npz is used if there."""
+    paths = sorted(p for p in Path(args.videos).iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+    if not paths:
+        raise VideoError(f"{args.videos}: no video in it, known are {', '.join(sorted(VIDEO_SUFFIXES))}")
+    for path in tqdm(paths[:: args.every], unit="clip"):
+        stored = path.with_suffix(".landmarks.npz")
+        try:
+            if stored.is_file():
+                found = first(load_landmarks(stored), args.frames)
+            else:
+                found = landmarker().track(read_frames(path, fps=FPS, max_frames=args.frames))
+        except (VideoError, NoFaceError) as error:
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        yield path, found
+
+
+def first(track, n):
+    """The first n frames of a LandmarkTrack."""
+    arrays = {name: value[:n] for name, value in vars(track).items() if isinstance(value, np.ndarray)}
+    return replace(track, **arrays)
+
+
+def print_rows(rows, corner):
+    """Markdown table of {row: {column: number}}."""
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    print(f"| {' | '.join([corner, *columns])} |\n|{'---|' * (len(columns) + 1)}")
+    for name, row in rows.items():
+        cells = [f"{row[c]:.3g}" if c in row else "" for c in columns]
+        print(f"| {' | '.join([str(name), *cells])} |", flush=True)
+
+
 def main(argv=None):
     """Exit status: 0, or 1 after an error."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -127,9 +214,20 @@ def main(argv=None):
     rendering.add_argument("--first", type=int, default=0, help="number of the first one (default 0)")
     training = commands.add_parser("train", help="make weights")
     training.add_argument("--output", required=True, help="folder for the regressor and the state of its training")
-    for name, value in {"steps": 5120, "batch": 64, "width": 24}.items():
+    for name, value in {"steps": 4608, "batch": 64, "width": 24}.items():
         training.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
     training.add_argument("--lr", type=float, default=2e-3, help="largest step size (default 0.002)")
+    testing = commands.add_parser("people", help="errors on made people kept for testing")
+    testing.add_argument("--crops", type=int, default=1500, help="default 1500")
+    watching = commands.add_parser("clips", help="guesses against the fit of landmarks, on videos")
+    cutting = commands.add_parser("gaps", help="errors in gaps cut into videos")
+    for command in (watching, cutting):
+        command.add_argument("--videos", required=True, help="folder of videos, each with one face")
+        command.add_argument("--frames", type=int, default=300, help="of each video, at most (default 300)")
+        command.add_argument("--every", type=int, default=1, help="take every n-th video (default 1)")
+    for command in (testing, watching, cutting):
+        command.add_argument("--weights", help="folder of the regressor (default: the released one)")
+    testing.add_argument("--data", required=True, help="folder of the pictures")
     for command in (rendering, training):
         command.add_argument("--data", required=True, help="folder of the pictures, 2.5 MB a person")
         command.add_argument("--seed", type=int, default=0, help="default 0")
@@ -137,7 +235,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     try:
-        {"render": render, "train": train}[args.command](args)
+        {"render": render, "train": train, "people": people, "clips": clips, "gaps": gaps}[args.command](args)
     except (RegressorError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
