@@ -1,13 +1,25 @@
 """Do coefficients of another system belong to this clip? Their head pose and lips against our own track of its video.
 
+    python -m data_process.coeff_check --coeff clip.mat --video clip.mp4
+    python -m data_process.coeff_check --coeff /data/coeff --video /data/clips --output table.json     # pairs by name
+
 No face model of theirs is needed: Euler angles have the same meaning in both, and the lips are compared through a linear map
 from their expression coefficients, learnt on one part of the clip and judged on the others.
 """
 
+import argparse
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from data_process.clips import VIDEO_SUFFIXES
+from data_process.coeff_files import read_coeff
+from data_process.coeff_forms import FORMS
+from data_process.coeff_track import CoeffFileError
+from data_process.ledger import write_aside
+from data_process.video import probe
 from deep_3drecon.landmarks import interocular, lip_opening
 from deep_3drecon.track import FaceTrack
 
@@ -43,7 +55,7 @@ def compare(theirs, ours, offset=None):
         offset = max(range(-MAX_LAG, MAX_LAG + 1), key=lambda k: _fit(angle, exp, _read_off(curves, ours, theirs, k)))
     own, seen = _read_off(curves, ours, theirs, offset)
     if seen.sum() < 2 * N_PARTS:
-        raise ValueError(f"{seen.sum()} frames are common to both, at least {2 * N_PARTS} are needed")
+        raise CoeffFileError(f"{seen.sum()} frames are common to both, at least {2 * N_PARTS} are needed")
     own, angle, exp = own[seen], angle[seen], exp[seen]
     gap, lip = np.degrees(angle - own[:, :3]), own[:, 3]
     single = np.nan_to_num([_pearson(column, lip) for column in exp.T])
@@ -57,17 +69,6 @@ def compare(theirs, ours, offset=None):
         "opening": _pearson(_held_out(exp, lip), lip),
         "best": (best, float(single[best])),
     }
-
-
-def report(found):
-    """Text for people of what `compare` found."""
-    pose = ", ".join(f"{name} {found[name]:.3f}" for name in AXES)
-    gap = ", ".join(f"{m:+.1f} +- {s:.1f}" for m, s in zip(found["difference"], found["jitter"], strict=True))
-    return (
-        f"{found['frames']} frames, the first row at frame {found['offset']}: correlation of {pose}; theirs - ours {gap} degrees\n"
-        f"lip opening: {found['opening']:.3f} from all expression coefficients (held-out fifths), "
-        f"{found['best'][1]:+.3f} with coefficient {found['best'][0]} alone\n"
-    )
 
 
 def _read_off(curves, ours, theirs, offset):
@@ -103,3 +104,90 @@ def _held_out(inputs, target):
         weight = np.linalg.solve(gram, x.T @ (target[rest] - middle))
         out[part] = (inputs[part] - mean) / spread @ weight + middle
     return out
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def pairs(coeff, videos):
+    """Paths of coefficient files and of videos or tracks, folders allowed -> [(coefficients, video), ...] of equal names."""
+    if len(coeff) == len(videos) == 1 and not (Path(coeff[0]).is_dir() and Path(videos[0]).is_dir()):
+        return [(Path(coeff[0]), Path(videos[0]))]
+    of_name = {path.stem: path for path in _files(videos, (*VIDEO_SUFFIXES, ".npz"))}
+    found = [(path, of_name[path.stem]) for path in _files(coeff, (".mat", ".npy", ".pkl")) if path.stem in of_name]
+    if not found:
+        raise CoeffFileError("no coefficient file has the name of a video: give one of each, or rename them")
+    return found
+
+
+def _files(given, suffixes):
+    for path in map(Path, given):
+        if not path.exists():
+            raise CoeffFileError(f"{path}: no such file or folder")
+        yield from sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes) if path.is_dir() else [path]
+
+
+def check(coeff, video, form=None, fps=None):
+    """Paths of one pair -> what `compare` finds. fps: of the coefficients; the video's own where nothing tells it."""
+    rate = fps
+    if rate is None and form is None and Path(video).suffix != ".npz":
+        rate = round(probe(video).fps, 2)
+    return compare(read_coeff(coeff, form, rate), load_ours(video))
+
+
+COLUMNS = ("clip", "frames", "first row at", *AXES, "theirs - ours, degrees", "lips", "best coefficient")
+
+
+def table(rows):
+    """{clip: what `compare` found} -> markdown; a last line has the medians."""
+    lines = [list(COLUMNS), ["---", *["--:"] * (len(COLUMNS) - 1)]]
+    for name, found in rows.items():
+        gap = " / ".join(f"{m:+.1f} ± {s:.1f}" for m, s in zip(found["difference"], found["jitter"], strict=True))
+        axes = [f"{found[axis]:.3f}" for axis in AXES]
+        best = f"{found['best'][1]:+.3f} (exp {found['best'][0]})"
+        lines.append([name, str(found["frames"]), f"{found['offset']:+d}", *axes, gap, f"{found['opening']:.3f}", best])
+    if len(rows) > 1:
+        middle = {key: float(np.median([found[key] for found in rows.values()])) for key in (*AXES, "opening")}
+        lines.append(["median", "", "", *(f"{middle[a]:.3f}" for a in AXES), "", f"{middle['opening']:.3f}", ""])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def parse(argv):
+    """Command line -> argparse namespace."""
+    parser = argparse.ArgumentParser(
+        description="Compare coefficients of other systems with our track of their videos."
+    )
+    parser.add_argument("--coeff", nargs="+", required=True, help="coefficient files, or folders of them")
+    parser.add_argument("--video", nargs="+", required=True, help="videos or FaceTrack .npz, or folders of them")
+    parser.add_argument("--form", choices=tuple(FORMS), help="of the coefficient files, where the content fits two")
+    parser.add_argument("--fps", type=float, help="rate of the coefficients (default: that of the form or the video)")
+    parser.add_argument("--output", help="JSON with all figures")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Exit status: 0 all pairs were compared, 1 some could not be."""
+    args, rows, failed = parse(argv), {}, 0
+    try:
+        chosen = pairs(args.coeff, args.video)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for coeff, video in chosen:
+        try:
+            rows[coeff.stem] = check(coeff, video, args.form, args.fps)
+        except (ValueError, OSError) as error:
+            print(f"error: {coeff.stem}: {error}", file=sys.stderr)
+            failed += 1
+    if rows:
+        print(table(rows), end="")
+        print(
+            "first row at: frame of the video, at their rate; lips: our opening from all their expression, held-out fifths"
+        )
+    if args.output:
+        write_aside(Path(args.output), json.dumps(rows, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

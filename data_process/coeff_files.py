@@ -8,7 +8,7 @@
 
 The form is told by the file's content where that is possible. It is not for 70 and 73 numbers in a plain array, which two
 systems mean differently, nor does any file tell its frame rate, which differs between StyleTalk and DreamTalk alone. No face
-model is needed or consulted.
+model is needed or consulted. Whether the numbers belong to a video: `data_process.coeff_check`.
 """
 
 import argparse
@@ -186,12 +186,11 @@ def parse(argv):
     parser.add_argument("--describe", action="store_true", help="print what is in it")
     parser.add_argument("--output", help="FaceTrack .npz; with --to the file or folder of that form")
     parser.add_argument("--to", choices=tuple(FORMS), help="form to write, resampled to its rate")
-    parser.add_argument("--against", help="video, or FaceTrack .npz of the same clip: correlation of pose and lips")
     args = parser.parse_args(argv)
     if args.to and not args.output:
         parser.error("--to needs --output")
-    if not (args.describe or args.output or args.against):
-        parser.error("nothing to do: give --describe, --output or --against")
+    if not (args.describe or args.output):
+        parser.error("nothing to do: give --describe or --output")
     return args
 
 
@@ -202,10 +201,6 @@ def main(argv=None):
         track = read_coeff(args.input, args.form, args.fps, args.frame_size)
         if args.describe:
             print(describe(track), end="")
-        if args.against:
-            from data_process.coeff_check import compare, load_ours, report
-
-            print(report(compare(track, load_ours(args.against))), end="")
         if args.to:
             fps = FORMS[args.to].fps
             if track.fps != fps:

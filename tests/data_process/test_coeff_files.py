@@ -1,12 +1,13 @@
 """Coefficient files as the other systems write them, laid out here by hand from their description, and real ones where present."""
 
+import json
 import pickle
 
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from data_process import coeff_files
+from data_process import coeff_check, coeff_files
 from data_process.coeff_check import compare
 from data_process.coeff_files import main, read_coeff, write_coeff
 from data_process.coeff_forms import FORMS
@@ -326,6 +327,27 @@ def test_comparison_tells_another_clip():
     theirs, _ = made_up_pair(0)
     _, mine = made_up_pair(0, seed=7)
     assert compare(theirs, mine)["opening"] < 0.5
+
+
+def test_the_comparison_by_command(tmp_path, capsys):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "ours").mkdir()
+    for name, offset in (("a", 0), ("b", 2)):
+        theirs, mine = made_up_pair(offset)
+        savemat(tmp_path / "theirs" / f"{name}.mat", {"coeff": theirs.coeff})
+        mine.save(tmp_path / "ours" / f"{name}.npz")
+    (tmp_path / "theirs" / "c.mat").write_bytes(b"nothing")
+    folders = ["--coeff", str(tmp_path / "theirs"), "--video", str(tmp_path / "ours")]
+    assert coeff_check.main([*folders, "--form", "styletalk", "--output", str(tmp_path / "t.json")]) == 0
+    told, kept = capsys.readouterr().out, json.loads((tmp_path / "t.json").read_text())
+    assert set(kept) == {"a", "b"} and [kept[name]["offset"] for name in "ab"] == [0, 2]
+    assert "| b | " in told and "| +2 | " in told and "| median |" in told
+    assert coeff_check.main([*folders, "--fps", "25"]) == 0 and kept["b"]["opening"] > 0.99
+    mine.save(tmp_path / "ours" / "c.npz")
+    assert coeff_check.main([*folders, "--form", "dreamtalk"]) == 1 and "error: c: " in capsys.readouterr().err
+    one = ["--coeff", str(tmp_path / "theirs" / "a.mat"), "--video", str(tmp_path / "ours" / "b.npz")]
+    assert coeff_check.main([*one, "--form", "styletalk"]) == 0
+    assert coeff_check.main(["--coeff", str(tmp_path / "ours"), "--video", str(tmp_path / "theirs")]) == 1
 
 
 # ------------------------------------------------------------------------------------------------ real files
