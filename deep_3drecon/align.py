@@ -4,6 +4,9 @@ Deep3DFaceReconstruction rounds the resized picture and the corner of the crop t
 here the affine stays in float, and picture, landmarks and paste-back all use the same one.
 """
 
+import math
+
+import cv2
 import numpy as np
 
 from deep_3drecon.camera import CENTRE_PX, CROP_SIZE
@@ -45,6 +48,82 @@ def crop_affine(scale, t, height):
     affine[..., 0, 2] = CENTRE_PX - scale * t[..., 0]
     affine[..., 1, 2] = CROP_SIZE - 1 - CENTRE_PX - scale * (height - 1 - t[..., 1])
     return affine
+
+
+def published_crop(scale, t, frame_size):
+    """What the published code makes of one alignment: (width, height) of the resized frame and (left, top) of the crop, whole pixels.
+
+    Only for comparison with files made by it: its crop lies up to a pixel beside `crop_affine`'s, and (1 - scale) px lower.
+    """
+    width, height = frame_size
+    resized = int(width * scale), int(height * scale)
+    left = int(resized[0] / 2 - CROP_SIZE / 2 + (t[0] - width / 2) * scale)
+    top = int(resized[1] / 2 - CROP_SIZE / 2 + (height / 2 - t[1]) * scale)
+    return resized, (left, top)
+
+
+def video_crops(points, height):
+    """style_avatar's crops of a video: five points (T, 5, 2) -> (T, 2, 3) float32, the clip's mean size, each frame's own place.
+
+    One size for all frames keeps the jitter of the landmarks out of the zoom.
+    """
+    scale, t = align5(points, height)
+    size = (RESCALE / scale).mean()
+    return crop_affine(np.full(len(t), RESCALE / size), t, height).astype(np.float32)
+
+
+def outside_share(affine, frame_size):
+    """Share of the crop's area that lies beyond the frame: affine (..., 2, 3) without rotation, frame_size (W, H) -> (...)."""
+    scale = affine[..., [0, 1], [0, 1]]
+    low = (-0.5 - affine[..., 2]) / scale  # outer edges of the crop in pixels of the frame
+    high = low + CROP_SIZE / scale
+    inside = np.minimum(high, np.subtract(frame_size, 0.5)) - np.maximum(low, -0.5)
+    return 1 - (inside.clip(0) * scale / CROP_SIZE).prod(-1)
+
+
+def crop_picture(frame, affine, size=CROP_SIZE):
+    """The canonical crop of a frame (H, W, 3) uint8 at `size` px, through affine (2, 3); beyond the frame its edge goes on."""
+    factor = size / CROP_SIZE
+    scaled = np.asarray(affine, np.float64) * factor
+    scaled[:, 2] += 0.5 * factor - 0.5  # the corner of the crop stays, as in camera.scale_crop
+    return _warp(frame, scaled, (size, size), cv2.BORDER_REPLICATE)
+
+
+def paste_crop(crop, affine, frame, mask=None):
+    """The frame (H, W, 3) uint8 with a crop (S, S, 3) laid back to where `crop_picture` took it from.
+
+    mask (S, S) float 0..1, optional: how much of the crop counts where. Pixels that the crop does not reach stay as they are.
+    """
+    size, (height, width) = crop.shape[0], frame.shape[:2]
+    factor = size / CROP_SIZE
+    forth = np.vstack([np.asarray(affine, np.float64) * factor, [0, 0, 1]])
+    forth[:2, 2] += 0.5 * factor - 0.5
+    back = np.linalg.inv(forth)
+    corners = np.array([[x, y, 1] for x in (-1, size) for y in (-1, size)]) @ back[:2].T
+    left, top = np.clip(np.floor(corners.min(0)).astype(int), 0, (width, height))
+    right, bottom = np.clip(np.ceil(corners.max(0)).astype(int) + 1, 0, (width, height))
+    out = frame.copy()
+    if right <= left or bottom <= top:
+        return out
+    back[:2, 2] -= (left, top)
+    extent = (int(right - left), int(bottom - top))
+    weight = np.ones((size, size), np.float32) if mask is None else np.asarray(mask, np.float32)
+    weight = _warp(weight, back[:2], extent, cv2.BORDER_CONSTANT)[..., None]
+    place = out[top:bottom, left:right]
+    laid = _warp(crop, back[:2], extent, cv2.BORDER_REPLICATE)
+    place[:] = np.round(place + weight * (laid.astype(np.float32) - place)).clip(0, 255).astype(np.uint8)
+    return out
+
+
+def _warp(picture, affine, extent, border):
+    """The picture through an affine (2, 3) into (width, height) pixels; a smaller picture is the mean of a finer one."""
+    finer = max(1, math.ceil(1 / np.linalg.norm(affine[:, :2], axis=0).min() - 1e-6))
+    matrix = affine * finer
+    matrix[:, 2] += 0.5 * finer - 0.5
+    # a cubic overshoots at the edge of a mask
+    how = cv2.INTER_LINEAR if picture.ndim == 2 else cv2.INTER_CUBIC
+    drawn = cv2.warpAffine(picture, matrix, (extent[0] * finer, extent[1] * finer), flags=how, borderMode=border)
+    return cv2.resize(drawn, extent, interpolation=cv2.INTER_AREA) if finer > 1 else drawn
 
 
 def steady_crops(landmarks, frame_size, fps):
