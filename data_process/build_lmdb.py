@@ -33,13 +33,14 @@ from data_process.parallel import WorkerError, map_in_order
 from data_process.schema import StoreError
 from data_process.splits import read_split_list, speakers, split_by_speaker
 from data_process.store import StoreWriter
+from data_process.stored_tracks import stored_track
 from data_process.video import VideoError, probe, read_frames
 from deep_3drecon import camera
 from deep_3drecon.assets import AssetError
-from deep_3drecon.face_model import load_face_model
+from deep_3drecon.face_model import FaceModelError, load_face_model
 from deep_3drecon.fit import FitError
 from deep_3drecon.landmarks import points5
-from deep_3drecon.track import FPS
+from deep_3drecon.track import FPS, TrackError
 from deepspeech import FEATURE_HZ, PHONEMES, SAMPLE_RATE, AudioError, WeightsError, features, load_audio
 from deepspeech.timing import SAMPLES_PER_FRAME
 
@@ -49,10 +50,14 @@ MIN_FRAMES = 3  # a style cannot be measured on fewer
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What is made of a clip. frames: side in px of the JPEG face crops, 0 for none."""
+    """What is made of a clip. frames: side in px of the JPEG face crops, 0 for none.
+
+    tracks: None for a fit of our own, "stored" for the coefficients that came with the clip.
+    """
 
     face_model: str = "open"
     frames: int = 0
+    tracks: str | None = None
 
 
 @dataclass
@@ -72,7 +77,7 @@ def process_clip(path, settings=ClipSettings()):
     """
     try:
         return _process(Path(path), settings)
-    except (VideoError, AudioError, NoFaceError, FitError, StoreError) as error:
+    except (VideoError, AudioError, NoFaceError, FitError, StoreError, TrackError) as error:
         return ClipRecords({}, {}, [], str(error))
 
 
@@ -82,7 +87,10 @@ def _process(path, settings):
     n_frames = len(landmarks)
     if n_frames < MIN_FRAMES:
         raise StoreError(f"{path}: {n_frames} frames, at least {MIN_FRAMES} are needed")
-    track = track_landmarks(landmarks, settings.face_model)
+    if settings.tracks == "stored":
+        track = stored_track(path, landmarks, settings.face_model)
+    else:
+        track = track_landmarks(landmarks, settings.face_model)
     lm68 = track.landmarks68.astype(np.float32)
     sound = load_audio(path.with_suffix(".wav"))
     if len(sound) != n_frames * SAMPLES_PER_FRAME:
@@ -171,7 +179,9 @@ def build(clips, output, split_of, speaker_of, settings=ClipSettings(), workers=
     clips.
     """
     model = load_face_model(settings.face_model)
-    fixed = {"clip": asdict(settings), "face_model_hash": model.hash, "phonemes": list(PHONEMES)}
+    # what is left at None leaves no trace, so that stores begun before it could be chosen go on
+    chosen_of = {name: value for name, value in asdict(settings).items() if value is not None}
+    fixed = {"clip": chosen_of, "face_model_hash": model.hash, "phonemes": list(PHONEMES)}
     with StoreWriter(output, fixed) as store:
         todo = _not_yet_stored(clips, split_of, store)
         function = functools.partial(process_clip, settings=settings)
@@ -254,6 +264,10 @@ def parse(argv):
     )  # fmt: skip
     parser.add_argument("--face_model", default="open", help="face model of the tracks (default open)")
     parser.add_argument(
+        "--tracks", choices=("fit", "stored"), default="fit",
+        help="fit the face model to the clip, or take the <name>.coeff.npz that lies beside it (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--frames", type=int, default=0, help="also store face crops of this many px, 64 to 1024 (default: none)"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
@@ -281,14 +295,14 @@ def main(argv=None):
         speaker_of = speakers(sources(clips), args.speaker_from)
         split_of, left_out = assign_splits(clips, args.split, args.fractions, args.seed, speaker_of)
         further = chosen(args)
-        settings = ClipSettings(args.face_model, args.frames)
+        settings = ClipSettings(args.face_model, args.frames, "stored" if args.tracks == "stored" else None)
         meta = build(clips, args.output, split_of, speaker_of, settings, args.workers, left_out)
         if further and any(meta["splits"].values()):
             meta = add_features(args.output, further)
     except KeyboardInterrupt:
         print(f"\nstopped; what is in {args.output} is whole: run the same command to go on", file=sys.stderr)
         return 130
-    except (StoreError, VideoError, WorkerError, AssetError, WeightsError, OSError) as error:
+    except (StoreError, VideoError, WorkerError, AssetError, FaceModelError, WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     text = summary(meta)
