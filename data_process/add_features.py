@@ -3,9 +3,10 @@
     python -m data_process.add_features --lmdb data/grid.lmdb --encoder hubert_l9=models/hubert-base-ls960:9
     python -m data_process.add_features --lmdb data/grid.lmdb --formula mfcc wav2lip --deepspeech deepspeech-0.9.safetensors
 
-An encoder is NAME=FOLDER[:LAYER], its last layer if none is named (`deepspeech.encoders`). Clips are written one
-transaction each: a run that was stopped goes on with the same command. The feature exists for readers of the store once
-all clips have it. Then: data_process.stats again, and `data.features: [hubert_l9]` in the settings of a training.
+An encoder is NAME=FOLDER[:LAYER][@HZ]: its last layer if none is named, 50 rows a second if no rate is
+(`deepspeech.encoders`). Clips are written one transaction each: a run that was stopped goes on with the same command. The
+feature exists for readers of the store once all clips have it. Then: data_process.stats again, and
+`data.features: [hubert_l9]` in the settings of a training.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from data_process import schema
 from data_process.schema import StoreError
 from data_process.store import Store, close, commit
 from deepspeech import WeightsError, load_audio, mfcc_rows, mfcc_windows, wav2lip_windows
-from deepspeech.timing import ROWS_PER_FRAME
+from deepspeech.timing import FEATURE_HZ, MOTION_FPS, ROWS_PER_FRAME
 
 DTYPES = ("float16", "float32")
 
@@ -82,12 +83,12 @@ def formula_feature(name):
 
 
 def encoder_feature(spec, allow_download=False, device="cpu", dtype="float16"):
-    """Feature of "NAME=FOLDER[:LAYER]"."""
+    """Feature of "NAME=FOLDER[:LAYER][@HZ]"."""
     from deepspeech.encoders import Encoder  # imported late: transformers takes seconds
 
-    name, source, layer = parse_encoder(spec)
-    encoder = Encoder.load(source, layer, allow_download, device)
-    return Feature(name, ROWS_PER_FRAME, encoder, encoder.about, dtype)
+    name, source, layer, rate_hz = parse_encoder(spec)
+    encoder = Encoder.load(source, layer, allow_download, device, rate_hz)
+    return Feature(name, rate_hz // MOTION_FPS, encoder, encoder.about, dtype)
 
 
 def deepspeech_feature(path, device="cpu", dtype="float32"):
@@ -100,14 +101,16 @@ def deepspeech_feature(path, device="cpu", dtype="float32"):
 
 
 def parse_encoder(spec):
-    """ "hubert_l9=models/hubert:9" -> ("hubert_l9", "models/hubert", 9); the layer None where none is named."""
+    """ "hubert_l9=models/hubert:9@25" -> ("hubert_l9", "models/hubert", 9, 25); layer None and 50 Hz where none is named."""
     name, equals, rest = spec.partition("=")
-    match = re.fullmatch(r"(.+?)(?::(\d+))?", rest)
+    match = re.fullmatch(r"(.+?)(?::(\d+))?(?:@(\d+))?", rest)
     if not equals or match is None:
         raise StoreError(
-            f"encoder {spec!r}: NAME=FOLDER or NAME=FOLDER:LAYER is needed, such as hubert_l9=models/hubert:9"
+            f"encoder {spec!r}: NAME=FOLDER, NAME=FOLDER:LAYER or NAME=FOLDER:LAYER@HZ is needed, such as "
+            "hubert_l9=models/hubert:9"
         )
-    return schema.check_feature_name(name), match[1], None if match[2] is None else int(match[2])
+    layer = None if match[2] is None else int(match[2])
+    return schema.check_feature_name(name), match[1], layer, int(match[3] or FEATURE_HZ)
 
 
 def add_features(path, features, replace=False, progress=True):
@@ -257,9 +260,9 @@ def chosen(args):
 def add_arguments(parser):
     """The options that say which features; `build_lmdb` has them too."""
     parser.add_argument(
-        "--encoder", "--encoders", nargs="+", default=[], metavar="NAME=FOLDER[:LAYER]",
+        "--encoder", "--encoders", nargs="+", default=[], metavar="NAME=FOLDER[:LAYER][@HZ]",
         help="speech encoders of transformers: wav2vec 2.0, HuBERT, WavLM, Whisper; LAYER 0 is what enters the transformer "
-        "(default the last)",
+        "(default the last), HZ 25, 50 or 100 rows a second (default 50)",
     )  # fmt: skip
     parser.add_argument("--formula", nargs="+", default=[], choices=sorted(FORMULAS), help="features by formula")
     parser.add_argument("--deepspeech", metavar="FILE", help="weights made by python -m deepspeech.convert_deepspeech")

@@ -2,14 +2,15 @@
 
     encoder = Encoder.load("models/hubert-base-ls960", layer=9)     # a local folder; nothing is fetched unless asked for
     rows = encoder(wav)                                             # (A, encoder.dims) float32, row k at k/50 s
+    Encoder.load(folder, rate_hz=25)(wav)                           # (A / 2, encoder.dims), row k at k/25 s
 
 The weights are the user's to fetch, for example `hf download facebook/hubert-base-ls960 --local-dir models/hubert-base-ls960`.
 
 Place in time. Frame j of wav2vec 2.0, HuBERT and WavLM sees samples 320 j .. 320 j + 399 of what the network is given
 (25 ms every 20 ms): its centre lies 12.5 ms after j/50 s. Here each window of sound starts half such a field early, so
 that frame j is centred on row j, exactly as `spectral.mel` is. Whisper's mel columns are centred on their times (100 Hz)
-and its second convolution keeps every other one: frame j is centred on j/50 s as it is. Encoders of another step are
-interpolated linearly between their frames' centres.
+and its second convolution keeps every other one: frame j is centred on j/50 s as it is. Encoders of another step, and
+other rates than 50 Hz, are interpolated linearly between the frames' centres: 25 Hz takes every other frame as it is.
 
 Windows. Attention and group normalisation reach over all that is heard at once, so a network always runs on the same
 windows of absolute time: a block of 16 s (Whisper: 26 s) with CONTEXT_ROWS more on each side, cut off at the start and
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 
 from .audio_io import check_sound
-from .timing import FEATURE_HZ, SAMPLE_RATE, SAMPLES_PER_ROW, n_feature_rows, sound_between
+from .timing import FEATURE_HZ, MOTION_FPS, SAMPLE_RATE, SAMPLES_PER_ROW, n_feature_rows, sound_between
 from .weights import WeightsError, hash_weights
 
 CONTEXT_ROWS = 2 * FEATURE_HZ
@@ -39,18 +40,20 @@ OTHER_PARTS = (
 
 
 class Encoder:
-    """One hidden layer of a speech encoder. Made by `load`; then encoder(wav) -> (A, dims) float32, 50 Hz.
+    """One hidden layer of a speech encoder. Made by `load`; then encoder(wav) -> (rows, dims) float32.
 
     kind: key of KINDS. source: name of the folder or model, without the way to it. layer: 0 (what enters the transformer)
     to n_layers (its output `last_hidden_state`, after the final normalisation where the model has one; hidden_states[-1]
-    of transformers 5 is before it, of transformers 4 after it). native_hz: frames a second before the
-    alignment. centre_s: what the alignment corrects: seconds from the nominal time of a native frame to its centre.
-    identity: hash of the encoder's weights. normalised: sounds are brought to mean 0 and deviation 1 first, as the
-    model's preprocessor says; mean and deviation are those of the whole sound.
+    of transformers 5 is before it, of transformers 4 after it). rate_hz: rows a second, a multiple of the motion's.
+    native_hz: frames a second before the alignment. centre_s: what the alignment corrects: seconds from the nominal time of
+    a native frame to its centre. identity: hash of the encoder's weights. normalised: sounds are brought to mean 0 and
+    deviation 1 first, as the model's preprocessor says; mean and deviation are those of the whole sound.
     """
 
-    def __init__(self, model, extractor, kind, layer, source, device="cpu"):
-        self.kind, self.source = kind, source
+    def __init__(self, model, extractor, kind, layer, source, device="cpu", rate_hz=FEATURE_HZ):
+        self.kind, self.source, self.rate_hz = kind, source, int(rate_hz)
+        if rate_hz <= 0 or rate_hz % MOTION_FPS or SAMPLE_RATE % rate_hz:
+            raise WeightsError(f"{source}: {rate_hz} rows a second asked for, {MOTION_FPS}, 50 or 100 can be given")
         self.extractor, self.device = extractor, device
         core = model.encoder
         self.n_layers = len(core.layers)
@@ -68,7 +71,7 @@ class Encoder:
         self._network = network.to(device).eval().requires_grad_(False)
 
     @classmethod
-    def load(cls, source, layer=None, allow_download=False, device="cpu"):
+    def load(cls, source, layer=None, allow_download=False, device="cpu", rate_hz=FEATURE_HZ):
         """Encoder from a local folder, or from a hub name: out of the local cache, or fetched with allow_download."""
         import transformers  # imported late: it takes seconds
 
@@ -87,7 +90,7 @@ class Encoder:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise WeightsError(_advice(source, allow_download, error)) from error
         _check_loading(source, report)
-        return cls(model, extractor, kind, layer, Path(str(source)).name, device)
+        return cls(model, extractor, kind, layer, Path(str(source)).name, device, rate_hz)
 
     @property
     def about(self) -> dict:
@@ -101,7 +104,7 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, wav: np.ndarray) -> np.ndarray:
-        """16 kHz sound (N,) float32 -> (A, dims) float32, A = n_feature_rows(N), row k centred on k/50 s."""
+        """16 kHz sound (N,) float32 -> (rate_hz T / 25, dims) float32 for T motion frames, row k centred on k / rate_hz s."""
         wav = check_sound(wav)
         n_rows = n_feature_rows(len(wav))
         if self.normalised:
@@ -156,7 +159,7 @@ class Encoder:
         else:  # as many as the frames need whose centres reach the last row
             n_samples = -(-(n - 1) * SAMPLES_PER_ROW // self.step) * self.step + self.field
         frames = self._frames(sound_between(wav, 0, start, start + n_samples))
-        return self._rows(frames, n)[first - heard_from : end - heard_from]
+        return self._rows(frames, first - heard_from, end - heard_from)
 
     def _frames(self, samples):
         """(n_samples,) -> (frames, dims) of the wanted layer."""
@@ -168,13 +171,17 @@ class Encoder:
         seen, self._seen = self._seen, None
         return seen[0].float().cpu().numpy()
 
-    def _rows(self, frames, n):
-        """Frames of any step -> (n, dims) at 50 Hz; row 0 lies at the centre of frame 0."""
-        if self.step == SAMPLES_PER_ROW:
-            return frames[:n]
-        place = np.arange(n) * SAMPLES_PER_ROW / self.step
+    def _rows(self, frames, first, end):
+        """Frames of any step -> rows of the wanted rate from 50 Hz row `first` to `end`; row 0 is at the centre of frame 0.
+
+        After the centre of the last frame that frame holds: which frames are computed does not depend on the rate.
+        """
+        if self.step == SAMPLES_PER_ROW and self.rate_hz == FEATURE_HZ:
+            return frames[first:end]
+        n = (end - first) * self.rate_hz // FEATURE_HZ
+        place = (first * SAMPLES_PER_ROW + np.arange(n) * (SAMPLE_RATE // self.rate_hz)) / self.step
         before = np.minimum(place.astype(int), len(frames) - 2)
-        weight = (place - before)[:, None].astype(np.float32)
+        weight = np.minimum(place - before, 1)[:, None].astype(np.float32)
         return (1 - weight) * frames[before] + weight * frames[before + 1]
 
 

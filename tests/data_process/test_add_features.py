@@ -79,6 +79,7 @@ def hubert(tmp_path_factory):
 
 def test_rows_are_those_of_the_functions(path, hubert):
     add_features(path, [formula_feature("mfcc"), formula_feature("wav2lip")], progress=False)
+    add_features(path, [encoder_feature(f"slow={hubert}:1@25", dtype="float32")], progress=False)
     meta = add_features(path, [encoder_feature(f"hubert_l1={hubert}:1")], progress=False)
     store = Store(path)
     wav = load_audio(*soundfile.read(io.BytesIO(store.bytes("train", "audio", 1)), dtype="float32"))
@@ -91,7 +92,9 @@ def test_rows_are_those_of_the_functions(path, hubert):
     about = meta["features"]["hubert_l1"]
     assert (about["identity"], about["layer"], about["kind"]) == (encoder.identity, 1, "hubert")
     assert (about["rows_per_frame"], about["dims"], about["dtype"]) == (2, 16, "float16")
-    assert store.features == {"phonemes": 2, "mel": 2, "energy": 2, "mfcc": 4, "wav2lip": 1, "hubert_l1": 2}
+    np.testing.assert_array_equal(store.array("train", "slow", 1), encoder(wav)[::2])
+    made_ones = {"mfcc": 4, "wav2lip": 1, "slow": 1, "hubert_l1": 2}
+    assert store.features == {"phonemes": 2, "mel": 2, "energy": 2} | made_ones
     assert str(hubert) not in str(meta)  # no path of the machine
 
 
@@ -202,8 +205,9 @@ def test_names_that_would_clash_are_refused(name, path):
 
 
 def test_encoder_on_the_command_line():
-    assert parse_encoder("w=models/a:b:12") == ("w", "models/a:b", 12)
-    assert parse_encoder("w=facebook/hubert") == ("w", "facebook/hubert", None)
+    assert parse_encoder("w=models/a:b:12") == ("w", "models/a:b", 12, 50)
+    assert parse_encoder("w=facebook/hubert") == ("w", "facebook/hubert", None, 50)
+    assert parse_encoder("w=a@b:3@25") == ("w", "a@b", 3, 25) and parse_encoder("w=a@100") == ("w", "a", None, 100)
     for wrong in ("folder", "w=", "=x"):
         with pytest.raises(StoreError):
             parse_encoder(wrong)

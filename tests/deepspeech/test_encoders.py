@@ -172,6 +172,23 @@ def test_another_step_is_interpolated_by_time(tmp_path, wav):
         np.testing.assert_allclose(rows, np.stack(expected, 1), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["hubert", "whisper"])
+def test_rows_come_at_the_rate_asked_for(name, folders, wav, monkeypatch):
+    """25 Hz takes every other frame; at 100 Hz rows lie between frames; blocks leave no seam."""
+    monkeypatch.setattr(module, "BLOCK_ROWS", 50)
+    rows = Encoder.load(folders[name], 2)(wav)
+    slow, fast = (Encoder.load(folders[name], 2, rate_hz=hz)(wav) for hz in (25, 100))
+    assert (len(slow), len(fast)) == (90, 360)
+    np.testing.assert_array_equal(slow, rows[::2])
+    np.testing.assert_allclose(fast[::2], rows, atol=1e-6)
+    inside = [k for k in range(179) if name == "whisper" or (k + 1) % 50]  # frames of one window
+    np.testing.assert_allclose(fast[1::2][inside], (rows[:-1] + rows[1:])[inside] / 2, atol=1e-5)
+    assert np.isfinite(fast).all()
+    for wrong in (0, 30, 75):
+        with pytest.raises(WeightsError, match=f"{wrong} rows a second"):
+            Encoder.load(folders[name], rate_hz=wrong)
+
+
 def test_identity_is_that_of_the_weights(folders, tmp_path):
     one = Encoder.load(folders["hubert"], 1)
     assert one.identity == Encoder.load(folders["hubert"]).identity  # of the model, not of the layer
