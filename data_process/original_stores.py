@@ -10,6 +10,7 @@ make clips of them: `originals`.
 
 import tempfile
 from functools import cached_property
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ TED_HD_RECORDS = {
     "energy": "array",
 }  # fmt: skip
 WHOLE = "all"  # the one split of a store that has none
+WHOLE_SHARE = 0.95  # of the pages; the last ones may never have been written, if what was on them was removed at once
 
 
 class _Original:
@@ -39,16 +41,29 @@ class _Original:
     def __init__(self, path):
         self.path = str(path)
 
+    def _environment(self):
+        """`store.environment`, of a file that is whole: reading what is missing of a mapped file ends the process."""
+        env, handles = environment(self.path)
+        path = Path(self.path)
+        size = (path / "data.mdb" if path.is_dir() else path).stat().st_size
+        needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+        if size < WHOLE_SHARE * needed:
+            raise StoreError(
+                f"{self.path}: cut off, {size:,} of {needed:,} bytes are there: copy it again; parts such as ted_hd.lmdb.aa, .ab have "
+                "to be joined first: cat ted_hd.lmdb.* > ted_hd.lmdb"
+            )
+        return env, handles
+
     def _get(self, key, name=None):
         """Value of a key of the main database or of a named one, None if there is none."""
-        env, handles = environment(self.path)
+        env, handles = self._environment()
         if name is not None and name not in handles:
             handles[name] = env.open_db(name.encode(), create=False)
         with env.begin(db=handles[name] if name is not None else None) as txn:
             return txn.get(key)
 
     def _keys(self, name=None):
-        env, _ = environment(self.path)
+        env, _ = self._environment()
         with env.begin(db=None if name is None else env.open_db(name.encode(), create=False)) as txn:
             return [bytes(key) for key in txn.cursor().iternext(values=False)]
 

@@ -147,6 +147,15 @@ def test_what_a_store_lacks_or_should_not_hold_is_told(ted_hd, pirender, tmp_pat
         TedHdStore(ted_hd).array("test", "coeff", 0)
 
 
+def test_a_part_of_a_store_is_not_read(ted_hd, pirender):
+    """The store is handed out in parts; the first one opens, and reading behind its end would kill the process."""
+    for path, store in ((ted_hd, TedHdStore(ted_hd)), (pirender / "data.mdb", PirenderStore(pirender))):
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+        with pytest.raises(StoreError, match="cut off.*joined first"):
+            store.clips("all")
+
+
 def test_a_pirender_store_answers_like_ours(pirender):
     store = PirenderStore(pirender)
     assert [(c["name"], c["speaker"]) for c in store.clips("all")] == [
