@@ -25,6 +25,7 @@ from data_process.coeff_track import CoeffFileError, CoeffTrack, check_lengths
 from deep_3drecon import safe_pickle
 from deep_3drecon.fit import fill_gaps
 from deep_3drecon.safe_pickle import UnsafePickleError
+from deep_3drecon.track import FPS
 
 DEGREES = 180 / np.pi
 
@@ -184,7 +185,7 @@ def parse(argv):
     parser.add_argument("--frame_size", nargs=2, type=int, default=(256, 256), metavar=("W", "H"),
                         help="frames that scale, tx, ty of PIRenderer and SadTalker belong to (default 256 256)")  # fmt: skip
     parser.add_argument("--describe", action="store_true", help="print what is in it")
-    parser.add_argument("--output", help="FaceTrack .npz; with --to the file or folder of that form")
+    parser.add_argument("--output", help="FaceTrack .npz at 25 fps; with --to the file or folder of that form")
     parser.add_argument("--to", choices=tuple(FORMS), help="form to write, resampled to its rate")
     args = parser.parse_args(argv)
     if args.to and not args.output:
@@ -201,11 +202,13 @@ def main(argv=None):
         track = read_coeff(args.input, args.form, args.fps, args.frame_size)
         if args.describe:
             print(describe(track), end="")
-        if args.to:
-            fps = FORMS[args.to].fps
+        if args.output:
+            fps = FORMS[args.to].fps if args.to else FPS
             if track.fps != fps:
                 print(f"note: resampled from {track.fps:g} to {fps:g} fps", file=sys.stderr)
-            write_coeff(track.resampled(fps), args.output, args.to)
+            track = track.resampled(fps)
+        if args.to:
+            write_coeff(track, args.output, args.to)
         elif args.output:
             track.face_track(_basel_hash()).save(args.output)
     except (ValueError, OSError) as error:

@@ -292,6 +292,9 @@ def test_the_command_writes_a_face_track(tmp_path, numbers, capsys):
     assert np.isnan(np.delete(track.landmarks, LANDMARKS_68, 1)).all()
     assert main(["--input", str(path), "--to", "styletalk", "--output", str(tmp_path / "o.mat")]) == 0
     assert loadmat(tmp_path / "o.mat")["coeff"].shape == (7, 257)
+    back = ["--input", str(tmp_path / "o.mat"), "--form", "styletalk", "--output", str(tmp_path / "back.npz")]
+    assert main(back) == 0 and "from 30 to 25 fps" in capsys.readouterr().err
+    assert (len(FaceTrack.load(tmp_path / "back.npz")), FaceTrack.load(tmp_path / "back.npz").fps) == (6, 25)
 
 
 def made_up_pair(offset, fps=30.0, n=120, seed=2):
