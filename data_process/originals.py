@@ -29,6 +29,7 @@ from data_process.folder_layouts import normal, read_list
 from data_process.ledger import write_aside
 from data_process.original_stores import FPS, PirenderStore, TedHdStore
 from data_process.schema import StoreError
+from data_process.splits import shuffled
 from data_process.video import VideoError, VideoWriter, probe, write_wav
 from deep_3drecon.safe_pickle import UnsafePickleError
 from deepspeech import SAMPLE_RATE, AudioError, load_audio
@@ -156,6 +157,25 @@ def read_splits(lists, names):
     return split_of, missing
 
 
+def take_val(split_of, speakers_in_order, speaker_of, share):
+    """Move whole speakers from train to val, in the order given, until val has `share` of the clips of train -> {name: split}.
+
+    Nothing is moved where the store has a val of its own, no train, or one speaker only in it.
+    """
+    train = [name for name, split in split_of.items() if split == "train"]
+    known = {speaker_of[name] for name in train}
+    if share <= 0 or "val" in split_of.values() or len(known) < 2:
+        return split_of
+    out, n_moved = dict(split_of), 0
+    for speaker in [s for s in speakers_in_order if s in known][: len(known) - 1]:
+        if n_moved >= max(1, round(share * len(train))):
+            break
+        own = [name for name in train if speaker_of[name] == speaker]
+        out |= dict.fromkeys(own, "val")
+        n_moved += len(own)
+    return out
+
+
 def parse(argv):
     """Command line -> argparse namespace."""
     parser = argparse.ArgumentParser(
@@ -169,6 +189,10 @@ def parse(argv):
         "--lists", nargs="*", default=[], metavar="SPLIT=FILE", help="lists of a --pirender store's clips"
     )
     parser.add_argument("--allow_silent", action="store_true", help="keep clips without sound; their wav is zeros")
+    parser.add_argument(
+        "--val", type=float, default=0.05, metavar="SHARE",
+        help="of the training clips, to choose the best model by, where the store or its lists have none (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--output", required=True, help="folder for the clips, split.json and speakers.json")
     return parser.parse_args(argv)
 
@@ -189,6 +213,8 @@ def main(argv=None):
                     file=sys.stderr,
                 )
         split_of, speaker_of, left_out = import_store(store, args.output, sounds, args.allow_silent)
+        own_val = "val" in split_of.values()
+        split_of = take_val(split_of, _order_of_val(store, speaker_of), speaker_of, args.val)
         write_tables(args.output, split_of, speaker_of, left_out)
     except KeyboardInterrupt:
         print(f"\nstopped; the clips in {args.output} are whole: run the same command to go on", file=sys.stderr)
@@ -197,9 +223,17 @@ def main(argv=None):
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{args.output}: {len(split_of)} clips of {len(set(speaker_of.values()))} speakers, {len(left_out)} left out")
+    if "val" in split_of.values() and not own_val:
+        print(f"{sum(split == 'val' for split in split_of.values())} clips of train are for validation (--val)")
     for name, reason in list(left_out.items())[:20]:
         print(f"  {name}: {reason}")
     return 0 if split_of else 1
+
+
+def _order_of_val(store, speaker_of):
+    """Speakers in the order in which they leave train: shuffled, but backwards where neighbouring clips may be of one talk."""
+    names = list(dict.fromkeys(speaker_of.values()))
+    return names[::-1] if isinstance(store, TedHdStore) else shuffled(names, 1)
 
 
 def write_tables(output, split_of, speaker_of, left_out):

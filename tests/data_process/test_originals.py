@@ -197,7 +197,8 @@ def test_ted_hd_becomes_clips_that_the_build_takes(ted_hd, tmp_path, capsys):
     about = json.loads((out / "train_00001.json").read_text())
     assert about["source"].endswith("#train/train_00001") and about["n_frames"] == T
     split_of, absent = read_split_list(out / "split.json", clips)
-    assert split_of == {"test_00000": "test", "train_00000": "train", "train_00001": "train"} and absent == []
+    assert split_of == {"test_00000": "test", "train_00000": "train", "train_00001": "val"} and absent == []
+    assert "1 clips of train are for validation" in capsys.readouterr().out
     assert speakers(sources(clips), str(out / "speakers.json"))["train_00001"] == "train_00001"
     np.testing.assert_array_equal(FaceTrack.load(out / "train_00001.coeff.npz").coeff, numbers(1))
     assert not list(out.glob(".part*"))
@@ -252,3 +253,17 @@ def test_a_folder_of_other_clips_is_not_overwritten(ted_hd, pirender, tmp_path, 
     assert "another output folder" in capsys.readouterr().err
     assert main(["--pirender", str(pirender), "--output", str(tmp_path / "p"), "--lists", "tset=" + str(out)]) == 1
     assert originals.TedHdStore is TedHdStore
+
+
+def test_validation_is_taken_from_train_by_whole_speakers():
+    speaker_of = {f"{who}{k}": who for who in "abcd" for k in range(5)} | {"t": "e"}
+    split_of = {name: "test" if name == "t" else "train" for name in speaker_of}
+    chosen = originals.take_val(split_of, ["e", "c", "a", "b", "d"], speaker_of, 0.3)
+    assert {name for name, split in chosen.items() if split == "val"} == {f"{who}{k}" for who in "ca" for k in range(5)}
+    assert chosen["t"] == "test" and split_of["c0"] == "train"
+    assert (
+        originals.take_val(split_of, list("dcba"), speaker_of, 1.0)["a0"] == "train"
+    )  # one speaker is left to train on
+    for same in (split_of | {"t": "val"}, {"a0": "train", "t": "test"}):
+        assert originals.take_val(same, list("abcde"), speaker_of, 0.3) == same
+    assert originals.take_val(split_of, list("abcde"), speaker_of, 0) == split_of

@@ -93,20 +93,20 @@ def wav_bytes():
 
 @pytest.fixture
 def ted_clips(world, tmp_path):
-    """The film as a clip for training and one for test, out of a store of style_avatar."""
+    """The film as two clips for training, one of which becomes validation, out of a store of style_avatar."""
     env = lmdb.open(str(tmp_path / "ted"), map_size=1 << 26, max_dbs=64)
     with env.begin(write=True) as txn:
-        for split in ("train", "test"):
+        for key in (b"0", b"1"):
             values = {
                 "video": world.film.read_bytes(), "audio": wav_bytes(), "lm5": pickle.dumps(five_points(world)),
                 "coeff": pickle.dumps(world.coeff),
             }  # fmt: skip
             for record, value in values.items():
-                txn.put(b"0", value, db=env.open_db(f"{split}_{record}".encode(), txn=txn))
+                txn.put(key, value, db=env.open_db(f"train_{record}".encode(), txn=txn))
     env.close()
     clips = tmp_path / "clips"
     assert originals.main(["--ted_hd", str(tmp_path / "ted"), "--output", str(clips)]) == 0
-    save_landmarks(world, clips, "train_00000", "test_00000")
+    save_landmarks(world, clips, "train_00000", "train_00001")
     return clips
 
 
@@ -168,10 +168,10 @@ def test_coefficients_of_another_clip_leave_it_out(installed, ted_clips, tmp_pat
     cut = np.load(ted_clips / "train_00000.coeff.npz")
     arrays = {k: cut[k][:-1] if k in ("coeff", "landmarks", "crop", "valid", "scores") else cut[k] for k in cut.files}
     np.savez(ted_clips / "train_00000.coeff.npz", **arrays)
-    (ted_clips / "test_00000.coeff.npz").unlink()
+    (ted_clips / "train_00001.coeff.npz").unlink()
     assert build(ted_clips, tmp_path / "x.lmdb", "--tracks", "stored", "--face_model", "bfm") == 1
     told = capsys.readouterr().out
-    assert "21 rows at 25 fps for 22 frames" in told and "test_00000.coeff.npz: missing" in told
+    assert "21 rows at 25 fps for 22 frames" in told and "train_00001.coeff.npz: missing" in told
 
 
 def test_a_pirender_store_goes_the_same_way(installed, tmp_path):
