@@ -177,7 +177,9 @@ def initial_pose(linear, exp, observed):
     points = linear.points(torch.zeros(linear.id.shape[-1]).double(), exp)
     centre, middle = points.mean(1, keepdim=True), observed.mean(1, keepdim=True)
     system = points - centre
-    rows = torch.linalg.lstsq(system, observed - middle).solution.transpose(1, 2)  # (T, 2, 3)
+    # by the normal equations: what `lstsq` gives depends, in its last bits, on where its workspace lies in memory
+    across = system.transpose(1, 2)
+    rows = torch.linalg.solve(across @ system, across @ (observed - middle)).transpose(1, 2)  # (T, 2, 3)
     rows = rows * torch.tensor([1.0, -1.0]).double()[:, None]
     scale = rows.norm(dim=-1).mean(-1)
     u, _, vh = torch.linalg.svd(rows / scale[:, None, None], full_matrices=False)
