@@ -1,7 +1,9 @@
 """The mel spectrogram of Wav2Lip (ACM MM 2020), which its sync judge, SadTalker and Style2Talker hear: 80 bands, 80 Hz.
 
-Pre-emphasis 0.97; 800-point magnitude spectrum every 200 samples under a periodic Hann window, the sound mirrored at its
-ends; Slaney triangles of area 1 from 55 to 7600 Hz; 20 log10 with floor -100 dB, less 20 dB; -100 .. 0 dB on -4 .. 4.
+Pre-emphasis 0.97; 800-point magnitude spectrum every 200 samples under a periodic Hann window; Slaney triangles of area 1
+from 55 to 7600 Hz; 20 log10 with floor -100 dB, less 20 dB; -100 .. 0 dB on -4 .. 4. Before the first sample and after the
+last one the sound is mirrored, as librosa did when Wav2Lip was made; since its version 0.9, which SadTalker asks for, it
+takes zeros there (`ends`), which changes the first two and the last rows.
 """
 
 from functools import cache
@@ -25,16 +27,16 @@ LEAD_FRAMES = 2
 _BLOCK_COLUMNS = 2048  # columns computed at a time
 
 
-def wav2lip_mel(wav: np.ndarray) -> np.ndarray:
+def wav2lip_mel(wav: np.ndarray, ends: str = "reflect") -> np.ndarray:
     """16 kHz sound (N,) float32 in [-1, 1] -> (1 + N // 200, 80) float32 in [-4, 4], 80 Hz, row k centred at k/80 s.
 
-    At least 401 samples are needed, for the mirror at the ends; shorter sounds are followed by zeros.
+    ends: "reflect", for which at least 401 samples are needed (shorter sounds are followed by zeros), or "constant", zeros.
     """
     wav = check_sound(wav)
     n_rows, margin = 1 + len(wav) // STEP, WINDOW // 2
     sound = np.pad(wav, (0, max(0, margin + 1 - len(wav))))
     emphasised = sound - np.float32(PRE_EMPHASIS) * np.concatenate([np.zeros(1, np.float32), sound[:-1]])
-    padded = np.pad(emphasised, margin, mode="reflect")
+    padded = np.pad(emphasised, margin, mode=ends)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::STEP]
     window, bands = _tables()
     rows = np.empty((n_rows, N_BANDS), np.float32)
@@ -46,7 +48,7 @@ def wav2lip_mel(wav: np.ndarray) -> np.ndarray:
     return rows
 
 
-def wav2lip_windows(wav: np.ndarray, lead_frames: int = LEAD_FRAMES) -> np.ndarray:
+def wav2lip_windows(wav: np.ndarray, lead_frames: int = LEAD_FRAMES, ends: str = "reflect") -> np.ndarray:
     """16 kHz sound (N,) float32 -> (T, 80, 16) float32: for each 25 fps frame t the 16 columns from int(3.2 (t - lead)) on.
 
     T = n_motion_frames(N); the sound is filled up with zeros to whole frames first. Beyond its ends the first or last
@@ -55,7 +57,7 @@ def wav2lip_windows(wav: np.ndarray, lead_frames: int = LEAD_FRAMES) -> np.ndarr
     """
     wav = check_sound(wav)
     n_frames = n_motion_frames(len(wav))
-    rows = wav2lip_mel(np.pad(wav, (0, n_frames * SAMPLE_RATE // MOTION_FPS - len(wav))))
+    rows = wav2lip_mel(np.pad(wav, (0, n_frames * SAMPLE_RATE // MOTION_FPS - len(wav))), ends)
     first = np.trunc(WAV2LIP_HZ * (np.arange(n_frames) - lead_frames) / MOTION_FPS).astype(int)
     columns = (first[:, None] + np.arange(WINDOW_COLUMNS)).clip(0, len(rows) - 1)
     return np.ascontiguousarray(rows[columns].transpose(0, 2, 1))
