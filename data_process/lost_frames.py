@@ -1,7 +1,9 @@
 """Frames in which the landmarker finds no face: what the regressor sees there instead of a straight line between neighbours.
 
-The regressor looks at the lost frames and at some good ones on either side. How far its guess lies from the fit on the good ones
-is taken off, so that the curve joins on; close to a good frame the straight line is trusted, farther away the guess.
+The regressor looks at the lost frames and at good ones beside them. Its guesses of a gap are moved so that they join the line at
+both ends, which takes off what is wrong with them all the time, be it the person or the dark. What is left is weighed
+against the line: by how far this person moves in so many frames, and by how well the guesses follow the fit on the good frames
+beside the gap, worse where the regressor says that it sees worse.
 """
 
 import numpy as np
@@ -11,53 +13,89 @@ from scipy.ndimage import distance_transform_edt
 from deep_3drecon import camera
 from deep_3drecon.align import align5, crop_affine, whittaker
 from deep_3drecon.face_model import load_face_model, rotation_from_vector
-from deep_3drecon.fit import EXPRESSION_CUTOFF_HZ, POSE_CUTOFF_HZ, reproject
+from deep_3drecon.fit import EXPRESSION_CUTOFF_HZ, POSE_CUTOFF_HZ, fill_gaps, reproject
 from deep_3drecon.landmarks import points5, points68
 from deep_3drecon.open_regressor import OpenRegressor, cut, face_crop, into_crop
 
-N_BESIDE = 6  # good frames looked at on either side of a gap
+N_BESIDE = 8  # good frames looked at on either side of a gap
+N_JOINED = 2  # lost frames at either end of a gap on which guess and line are made to agree
 MIN_PRESENCE = 0.5
-MAX_ERROR_DEG = 20.0  # by the guess's own expectation; beyond it the guess is not used
-# frames from the nearest good one at which line and guess are trusted alike
-REACH = {"angle": 2.0, "trans": 2.0, "exp": 1.5}
+SLIP_DEG = 9.0
+MAX_ERROR_DEG = 25.0  # by the guess's own expectation; beyond it the guess is not used
+PARTS = ("angle", "trans", "exp")
+# least error of a guess, standard deviation: radians, dm, and an expression coefficient
+LEAST_ERROR = {"angle": 0.035, "trans": 0.04, "exp": 0.04}
 CUTOFF_HZ = {"angle": POSE_CUTOFF_HZ, "trans": POSE_CUTOFF_HZ, "exp": EXPRESSION_CUTOFF_HZ}
 WIDE_SIZE, WIDE_SCALE = 280, 0.75  # picture of a frame that is kept for a second look, in px of the canonical crop
 CHUNK = 64
 
 
 def fill_lost(track, frames, regressor=None):
-    """FaceTrack whose frames that are not valid come from the regressor where it sees a face; valid stays as it is.
+    """FaceTrack whose frames that are not valid come from the regressor where it sees a face.
+
+    They stay marked as not valid, and so are frames beside a gap on which the landmarks had already slipped.
 
     frames: all T frames in order, an iterable of (H, W, 3) uint8 RGB; it is not touched where nothing is lost. regressor: an
     `OpenRegressor`, the released one by default. Only tracks of the open head are changed.
     """
     if track.valid.all() or track.face_model != "open":
         return track
-    model = load_face_model("open")
-    chosen = frames_to_see(track.valid)
+    model, chosen = load_face_model("open"), frames_to_see(track.valid)
     seen = see(track, chosen, frames, regressor or OpenRegressor.load(), model)
-    parts, lost = {name: value.copy() for name, value in track.parts().items()}, ~track.valid[chosen]
     trusted = (seen["presence"] > MIN_PRESENCE) & (seen["rotation_error"] < MAX_ERROR_DEG)
-    turns = camera.rotation_matrix(torch.from_numpy(parts["angle"][chosen]).double())
-    offsets = {name: parts[name][chosen] - seen[name] for name in ("trans", "exp")}
-    offsets["angle"] = vector_from_rotation(turns @ torch.from_numpy(seen["rotation"]).transpose(1, 2)).numpy()
-    away = distance_transform_edt(~track.valid)[chosen]  # frames to the nearest good one
-    for name, offset in offsets.items():
-        share = trusted * away**2 / (away**2 + REACH[name] ** 2)
-        change = share[:, None] * (usual_offset(offset, chosen, lost, trusted) - offset)
+    valid = without_slips(track, chosen, seen, trusted)
+    line = {name: fill_gaps(track.parts()[name], valid) for name in PARTS}
+    offsets, turns = from_line(line, chosen, seen)
+    lost, away = ~valid[chosen], distance_transform_edt(~valid)[chosen].astype(int)  # frames to the nearest good one
+    for name in PARTS:
+        worse = seen["lip_error" if name == "exp" else "rotation_error"]
+        error = guess_error(offsets[name], chosen, ~lost & trusted, worse, LEAST_ERROR[name])
+        change = joined(offsets[name], chosen, lost & trusted) - offsets[name]
+        moves = np.maximum(line_error(line[name], valid, away), change**2 - 4 * error)
+        change = np.where((lost & trusted)[:, None], change * moves / (moves + error), 0)
         change = smooth_runs(change, chosen, lost, CUTOFF_HZ[name], track.fps)
         if name == "angle":
             moved = camera.euler_angles(rotation_from_vector(torch.from_numpy(change)) @ turns).numpy()
         else:
-            moved = parts[name][chosen] + change
-        parts[name][chosen[lost]] = moved[lost]
-    parts["exp"] = parts["exp"].clip(0, 1)
+            moved = line[name][chosen] + change
+        line[name][chosen[lost]] = moved[lost]
+    line["exp"] = line["exp"].clip(0, 1)
     filled = track.select(slice(None))
-    filled.coeff = np.where(track.valid[:, None], track.coeff, track.layout.join(**parts)).astype(np.float32)
-    points = reproject(filled.select(~track.valid), model)
+    filled.valid = valid
+    filled.coeff = np.where(valid[:, None], track.coeff, track.layout.join(**track.parts() | line)).astype(np.float32)
     filled.landmarks = track.landmarks.copy()
-    filled.landmarks[~track.valid] = points
+    filled.landmarks[~valid] = reproject(filled.select(~valid), model)
     return filled
+
+
+def from_line(parts, chosen, seen):
+    """How far a track lies from the guesses: {"angle": rotation vectors (n, 3), "trans", "exp"}, and its rotations (n, 3, 3)."""
+    turns = camera.rotation_matrix(torch.from_numpy(np.asarray(parts["angle"], np.float64)[chosen]))
+    offsets = {name: parts[name][chosen] - seen[name] for name in ("trans", "exp")}
+    offsets["angle"] = vector_from_rotation(turns @ torch.from_numpy(seen["rotation"]).transpose(1, 2)).numpy()
+    return offsets, turns
+
+
+def without_slips(track, chosen, seen, trusted):
+    """`valid` (T,) without the frames beside a gap on which the landmarks had already slipped.
+
+    There the head of the fit turns away from that of the guess by more than SLIP_DEG, or four times what is usual beside gaps.
+    """
+    offset = from_line(track.parts(), chosen, seen)[0]["angle"]
+    good = track.valid[chosen] & trusted
+    valid = track.valid.copy()
+    if not good.any():
+        return valid
+    away = np.rad2deg(np.linalg.norm(offset - np.median(offset[good], 0), axis=1))
+    slipped = np.zeros(len(track) + 2, bool)  # one frame more at either end
+    slipped[chosen[good] + 1] = away[good] > max(SLIP_DEG, 4 * np.median(away[good]))
+    for start, stop in gaps(track.valid):
+        while slipped[start]:
+            start -= 1
+        while slipped[stop + 1]:
+            stop += 1
+        valid[start:stop] = False
+    return valid if valid.any() else track.valid.copy()
 
 
 def frames_to_see(valid):
@@ -78,7 +116,7 @@ def gaps(valid):
 
 def see(track, chosen, frames, regressor, model):
     """What the regressor sees in the chosen frames, in the crops of the track: {"rotation" (n, 3, 3), "trans", "exp",
-    "presence", "rotation_error"}, float64."""
+    "presence", "rotation_error", "lip_error"}, float64."""
     rows, waiting, numbers = [], [], iter(chosen)
     number = next(numbers)
     for t, frame in enumerate(frames):
@@ -119,6 +157,7 @@ def _look_twice(track, waiting, regressor, model):
         "exp": seen.exp.astype(np.float64),
         "presence": seen.presence,
         "rotation_error": seen.rotation_error,
+        "lip_error": seen.lip_error,
     }
 
 
@@ -153,29 +192,57 @@ def inverse(affine):
     return camera.invert_affine(torch.from_numpy(affine)).numpy()
 
 
-def usual_offset(offset, chosen, lost, trusted):
-    """What is usually between fit and guess: mean of the good frames on either side of a gap, linear across it.
+def joined(offset, chosen, lost):
+    """Offsets (n, k) between line and guess at the ends of each gap, linear across it, 0 elsewhere.
 
-    offset (n, k) of the chosen frames -> (n, k); of all good frames where a gap has none beside it, 0 where there are none.
+    lost (n,) bool: frames of gaps whose guess is trusted.
     """
-    good = ~lost & trusted
     out = np.zeros_like(offset)
-    if not good.any():
-        return offset.copy()  # nothing says how the two compare: nothing is changed
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], lost.astype(int), [0]])))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        ends, times = [], []
-        for beside, time in ((slice(max(start - N_BESIDE, 0), start), start), (slice(stop, stop + N_BESIDE), stop - 1)):
-            numbers = np.arange(len(offset))[beside]
-            near = numbers[
-                good[numbers] & (np.abs(chosen[numbers] - chosen[min(time, len(chosen) - 1)]) <= 3 * N_BESIDE)
-            ]
-            if len(near):
-                ends.append(offset[near].mean(0)), times.append(chosen[time])
-        ends, times = (ends, times) if ends else ([offset[good].mean(0)], [chosen[start]])
-        for k in range(offset.shape[1]):
-            out[start:stop, k] = np.interp(chosen[start:stop], times, [end[k] for end in ends])
+    rows = np.flatnonzero(lost)
+    if not len(rows):
+        return out
+    for run in np.split(rows, np.flatnonzero(np.diff(chosen[rows]) > 1) + 1):
+        # a gap at either end of the clip joins on one side only
+        first, last = chosen[run[0]] == 0, chosen[run[-1]] == chosen[-1]
+        ends = [
+            (chosen[r].mean(), offset[r].mean(0))
+            for r, skip in ((run[:N_JOINED], first), (run[-N_JOINED:], last))
+            if not skip
+        ]
+        if ends:
+            times, values = zip(*ends, strict=True)
+            for k in range(offset.shape[1]):
+                out[run, k] = np.interp(chosen[run], times, [value[k] for value in values])
     return out
+
+
+def guess_error(offset, chosen, good, expected, least):
+    """Mean square (n, k) by which guesses are off, after `joined`.
+
+    On good frames by how much the offset (n, k) changes between frames of one side of a gap; elsewhere more, by what the
+    regressor expects of itself, (n,) in any unit.
+    """
+    rows = np.flatnonzero(good)
+    base = np.zeros(offset.shape[1])
+    if len(rows) > 2:
+        runs = np.split(rows, np.flatnonzero(np.diff(chosen[rows]) > 1) + 1)
+        base = np.mean(np.concatenate([offset[run] - offset[run].mean(0) for run in runs]) ** 2, 0)
+    worse = expected / np.median(expected[rows] if len(rows) else expected)
+    return (base + least**2) * np.maximum(worse, 1)[:, None] ** 4
+
+
+def line_error(values, valid, away):
+    """Mean square (n, k) by which a line is off at `away` (n,) frames from the nearest good one.
+
+    Half the mean square by which values (T, k) of good frames so far apart differ.
+    """
+    found, longest = {0: np.zeros(values.shape[1])}, 0
+    for lag in range(1, int(away.max(initial=0)) + 1):
+        pairs = valid[lag:] & valid[:-lag]
+        if pairs.sum() >= 5:
+            found[lag] = 0.5 * np.mean((values[lag:] - values[:-lag])[pairs] ** 2, 0)
+            longest = lag
+    return np.stack([found.get(d, found[longest]) for d in away])
 
 
 def smooth_runs(change, chosen, lost, cutoff_hz, fps):

@@ -12,22 +12,21 @@ from deep_3drecon import camera, landmarks
 from deep_3drecon.fit import linear_landmarks
 from deep_3drecon.open_regressor import into_crop, matrix_from_6d
 
-N_TEST, N_VAL = 48, 16  # of the people, the last ones
+TEST_EVERY = 10  # each tenth person is kept for testing
 # millimetres, degrees, pixels of the canonical crop and deviations against each other
 WEIGHTS = {"mouth": 1.0, "lips": 0.5, "exp": 0.4, "shape": 0.25, "id": 0.15, "turn": 0.15, "place": 0.2,
            "presence": 1.0, "sure": 0.1}  # fmt: skip
 
 
 class FaceData:
-    """All pictures of a folder in memory. split: "train", "val" or "test", by person."""
+    """All pictures of a folder in memory. split: "train" or "test", by person."""
 
     def __init__(self, folder, split):
         paths = sorted(Path(folder).glob("[0-9]*.npz"))
-        if len(paths) <= N_TEST + N_VAL:
-            raise ValueError(f"{folder}: {len(paths)} people, more than {N_TEST + N_VAL} are needed: render them first")
-        first_val, first_test = len(paths) - N_TEST - N_VAL, len(paths) - N_TEST
-        part = {"train": slice(0, first_val), "val": slice(first_val, first_test), "test": slice(first_test, None)}
-        self.people = [Faces.load(path) for path in paths[part[split]]]
+        held = [int(path.stem) % TEST_EVERY == TEST_EVERY - 1 for path in paths]
+        self.people = [Faces.load(p) for p, is_test in zip(paths, held, strict=True) if is_test == (split == "test")]
+        if not self.people:
+            raise ValueError(f"{folder}: {len(paths)} people, none of them for {split}: render at least {TEST_EVERY}")
         self.places = [(p, k) for p, person in enumerate(self.people) for k in range(len(person))]
 
     def __len__(self):

@@ -156,9 +156,11 @@ def spoil(picture, regions, to_crop, rng):
 def degrade(crop, rng, hard=1.0):
     """What camera and codec do to a crop (SIZE, SIZE) uint8 -> the same."""
     size = crop.shape[0]
-    if rng.random() < 0.35 * hard:  # a small face
-        small = int(size * rng.uniform(0.22, 0.8))
-        crop = cv2.resize(cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA), (size, size))
+    if rng.random() < 0.4 * hard:  # a small face, often with a codec that does not suit it
+        small = int(size * rng.uniform(0.18, 0.8))
+        crop = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
+        crop = pressed(crop, rng) if rng.random() < 0.4 else crop
+        crop = cv2.resize(crop, (size, size), interpolation=int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])))
     if rng.random() < 0.25 * hard:
         crop = cv2.GaussianBlur(crop, (0, 0), float(rng.uniform(0.5, 2.5)))
     if rng.random() < 0.1 * hard:  # moved while the shutter was open
@@ -182,7 +184,10 @@ def degrade(crop, rng, hard=1.0):
     if rng.random() < 0.25 * hard:
         light = light + np.float32(rng.uniform(-0.1, 0.25))
     out = (light * 255).clip(0, 255).astype(np.uint8)
-    if rng.random() < 0.4 * hard:
-        _, code = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(12, 80))])
-        out = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
-    return out
+    return pressed(out, rng) if rng.random() < 0.4 * hard else out
+
+
+def pressed(picture, rng):
+    """A grey picture as JPEG leaves it."""
+    _, code = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(np.exp(rng.uniform(np.log(5), np.log(85))))])
+    return cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)

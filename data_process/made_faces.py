@@ -18,12 +18,13 @@ from data_process.visemes import GLIDES, VISEMES, mouth_motion
 from deep_3drecon import camera
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.landmarks import points68
-from deep_3drecon.made_film import Actor
+from deep_3drecon.made_film import Actor, film_texels
 from deep_3drecon.made_portrait import portrait_affine
 from deep_3drecon.made_skin import made_look
 from deep_3drecon.made_stage import draw_stage
 
 SIZE, FRAMED_PX = 144, 288.0  # px of a picture, and of the canonical crop that it shows
+HAIR_DETAIL = 256  # px of the atlas that strands of an `Actor` of SIZE are drawn in
 SPEECH_FRAMES = 150
 PIVOT_DM = (0.0, -0.5, -0.5)  # about here a head turns, between its middle and its neck
 POINT_NOISE_DM = 0.01  # with which bumps are told as identity coefficients
@@ -64,16 +65,17 @@ class Faces:
             return cls(**{f.name: npz[f.name] for f in fields(cls)})
 
 
-def make_faces(number, seed=0, n_frames=60, n_stages=2):
-    """Person `number`: `Faces`, the same for the same number and seed."""
+def make_faces(number, seed=0, most_yaw=65.0, n_frames=60, n_stages=2):
+    """Person `number`: `Faces`, the same for the same number, seed and greatest yaw in degrees."""
     rng = np.random.default_rng((seed, 21, number))
     face = load_face_model("open")
     identity = (rng.uniform(0.4, 0.9) * rng.normal(size=ID_MODES)).astype(np.float32)
     bumpy, more = add_bumps(face, rng)
     look = made_look(int(rng.integers(2**31)))
+    film_texels(face, HAIR_DETAIL)  # kept by the model's hash: strands grow on the plain head, whoever comes first
     actor = Actor(bumpy, identity, look, SIZE, dim(draw_stage(rng, SIZE), rng))
     exp = draw_expressions(n_frames, identity, face, rng)
-    angle, trans = draw_poses(n_frames, rng)
+    angle, trans = draw_poses(n_frames, rng, most_yaw)
     with torch.no_grad():
         points = points68(face.landmarks(bumpy.vertices(torch.from_numpy(identity), torch.from_numpy(exp))))
         seen = camera.project(camera.pose(points, torch.from_numpy(angle), torch.from_numpy(trans)))
@@ -137,15 +139,16 @@ def dim(stage, rng):
     return replace(stage, light=light, affine=affine)
 
 
-def draw_poses(n, rng):
-    """Angle (n, 3) radians to about 65 degrees of yaw and 35 of pitch, translation (n, 3) dm; float32."""
+def draw_poses(n, rng, most_yaw=65.0):
+    """Angle (n, 3) radians, translation (n, 3) dm, float32: half of them nearly from the front, half anywhere up to `most_yaw`
+    degrees of yaw and some 35 of pitch."""
     wide = rng.random(n) < 0.5
-    yaw = np.where(wide, rng.uniform(-65, 65, n), rng.normal(0, 18, n))
+    yaw = np.where(wide, rng.uniform(-most_yaw, most_yaw, n), rng.normal(0, 18, n))
     pitch = np.where(wide, rng.uniform(-32, 32, n), rng.normal(0, 9, n))
-    pitch = pitch * np.sqrt(1 - 0.6 * (yaw / 70).clip(-1, 1) ** 2)
+    pitch = pitch * np.sqrt(1 - 0.6 * (yaw / (most_yaw + 5)).clip(-1, 1) ** 2)
     roll = rng.normal(0, 9, n)
-    degrees = np.stack([pitch, yaw, roll], 1).clip([-36, -68, -32], [36, 68, 32])
-    angle = torch.from_numpy(np.deg2rad(degrees))
+    limit = np.array([36, most_yaw + 3, 32])
+    angle = torch.from_numpy(np.deg2rad(np.stack([pitch, yaw, roll], 1).clip(-limit, limit)))
     pivot = torch.tensor(PIVOT_DM).double()
     trans = pivot - camera.rotation_matrix(angle) @ pivot + torch.from_numpy(rng.normal(0, 0.05, (n, 3)))
     return angle.float().numpy(), trans.float().numpy()

@@ -1,10 +1,12 @@
 """Train the face regressor `deep_3drecon.open_regressor` on made faces, measure it, release it.
 
-    python -m scripts.train_regressor render   --data data/runs/faces --people 480
-    python -m scripts.train_regressor train    --data data/runs/faces --output data/runs/open_regressor
-    python -m scripts.train_regressor people   --data data/runs/faces
-    python -m scripts.train_regressor clips    --videos FOLDER
-    python -m scripts.train_regressor gaps     --videos FOLDER
+    python -m scripts.train_regressor render --data data/runs/faces --people 480
+    python -m scripts.train_regressor render --data data/runs/faces --first 480 --people 640 --most_yaw 85
+    python -m scripts.train_regressor train  --data data/runs/faces --output data/runs/open_regressor
+    python -m scripts.train_regressor people --data data/runs/faces
+    python -m scripts.train_regressor clips  --videos FOLDER
+    python -m scripts.train_regressor gaps   --videos FOLDER
+    python -m scripts.train_regressor release --data data/runs/faces --weights data/runs/open_regressor
 
 `render` makes the pictures, about 1.2 s a person on one core; `train` needs about 15 minutes of one core and writes the
 regressor. Both go on where they were stopped, and --minutes stops them. The others print Markdown tables: errors on made
@@ -30,8 +32,9 @@ from data_process.made_crop_batches import Cost, FaceData, whole
 from data_process.made_faces import make_faces
 from data_process.video import VideoError, read_frames
 from deep_3drecon.face_model import load_face_model
-from deep_3drecon.open_regressor import FaceNetwork, OpenRegressor, RegressorError
+from deep_3drecon.open_regressor import RELEASED, FaceNetwork, OpenRegressor, RegressorError
 from deep_3drecon.track import FPS
+from models.checkpoint import git_commit
 from scripts.evaluation import regressor as measure
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".mpg", ".webm"}
@@ -49,7 +52,7 @@ def render(args):
             return
         path = folder / f"{number:05d}.npz"
         if not path.exists():
-            make_faces(number, args.seed).save(path)
+            make_faces(number, args.seed, args.most_yaw).save(path)
 
 
 def new_network(data, args, rng):
@@ -141,6 +144,17 @@ def people(args):
     print("\n" + ", ".join(f"{name} {ms:.2f} ms" for name, ms in measure.speed(regressor).items()))
 
 
+def release(args):
+    """The weights with their figures on test people and the commit, in the place of the released ones."""
+    regressor, data = OpenRegressor.load(args.weights), FaceData(args.data, "test")
+    figures = {}
+    for name, hard in (("clean", 0.0), ("hard", 1.0)):
+        row, _ = measure.people_row(regressor, data, hard, args.crops)
+        figures[name] = {key: round(float(value), 3) for key, value in row.items()}
+    regressor.save(RELEASED, git_commit=git_commit(), test_people=len(data.people), figures=figures)
+    print(RELEASED)
+
+
 def clips(args):
     """Guesses against the fit of the landmarks, clip by clip, and the median."""
     regressor, rows = OpenRegressor.load(args.weights), {}
@@ -205,29 +219,35 @@ def print_rows(rows, corner):
         print(f"| {' | '.join([str(name), *cells])} |", flush=True)
 
 
+COMMANDS = {c.__name__: c for c in (render, train, people, release, clips, gaps)}
+
+
 def main(argv=None):
     """Exit status: 0, or 1 after an error."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     rendering = commands.add_parser("render", help="make pictures of made faces")
-    rendering.add_argument("--people", type=int, default=480, help="default 480")
+    rendering.add_argument("--people", type=int, default=480, help="number after the last one (default 480)")
     rendering.add_argument("--first", type=int, default=0, help="number of the first one (default 0)")
+    rendering.add_argument("--most_yaw", type=float, default=65.0, help="degrees that heads turn (default 65)")
     training = commands.add_parser("train", help="make weights")
     training.add_argument("--output", required=True, help="folder for the regressor and the state of its training")
-    for name, value in {"steps": 4608, "batch": 64, "width": 24}.items():
+    for name, value in {"steps": 4096, "batch": 64, "width": 24}.items():
         training.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
     training.add_argument("--lr", type=float, default=2e-3, help="largest step size (default 0.002)")
     testing = commands.add_parser("people", help="errors on made people kept for testing")
-    testing.add_argument("--crops", type=int, default=1500, help="default 1500")
+    releasing = commands.add_parser("release", help="measure weights and put them in the place of the released ones")
+    for command in (testing, releasing):
+        command.add_argument("--crops", type=int, default=1500, help="default 1500")
+        command.add_argument("--data", required=True, help="folder of the pictures")
     watching = commands.add_parser("clips", help="guesses against the fit of landmarks, on videos")
     cutting = commands.add_parser("gaps", help="errors in gaps cut into videos")
     for command in (watching, cutting):
         command.add_argument("--videos", required=True, help="folder of videos, each with one face")
         command.add_argument("--frames", type=int, default=300, help="of each video, at most (default 300)")
         command.add_argument("--every", type=int, default=1, help="take every n-th video (default 1)")
-    for command in (testing, watching, cutting):
+    for command in (testing, releasing, watching, cutting):
         command.add_argument("--weights", help="folder of the regressor (default: the released one)")
-    testing.add_argument("--data", required=True, help="folder of the pictures")
     for command in (rendering, training):
         command.add_argument("--data", required=True, help="folder of the pictures, 2.5 MB a person")
         command.add_argument("--seed", type=int, default=0, help="default 0")
@@ -235,7 +255,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     try:
-        {"render": render, "train": train, "people": people, "clips": clips, "gaps": gaps}[args.command](args)
+        COMMANDS[args.command](args)
     except (RegressorError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

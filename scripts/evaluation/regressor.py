@@ -17,7 +17,7 @@ from deep_3drecon.open_regressor import SIZE, face_crop
 
 MOUTH_CHANNELS = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "mouthSmileRight",
                   "mouthUpperUpLeft", "mouthUpperUpRight", "mouthLowerDownLeft", "mouthLowerDownRight")  # fmt: skip
-YAW_LIMITS = (0, 20, 40, 70)  # degrees
+YAW_LIMITS = (0, 20, 40, 60, 90)  # degrees
 ROUGH = 0.06  # of the face's width, how far the crop of a clip is moved and scaled at random
 GAP_FRAMES = (4, 8, 16, 32)
 BESIDE_GAP = 14  # frames that stay, at least, between two gaps
