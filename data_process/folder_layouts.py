@@ -28,7 +28,7 @@ LAYOUTS = {
     "mead": (
         rf"(?P<speaker>[MW]\d{{3}})/(?:video/)?(?P<view>{VIEWS})/(?P<emotion>[a-z]+)/level_?(?P<level>\d)/(?P<clip>\d+)",
         rf"(?P<speaker>[MW]\d{{3}})_(?P<view>{VIEWS})_(?P<emotion>[a-z]+)_level_?(?P<level>\d)_(?P<clip>\d+)",
-        r"(?P<speaker>[MW]\d{3})/(?:ldmk/)?(?P<emotion>[a-z]+)/level_?(?P<level>\d)/(?P<clip>\d+)",
+        r"(?P<speaker>[MW]\d{3})/(?:(?:ldmk|audio)/)?(?P<emotion>[a-z]+)/level_?(?P<level>\d)/(?P<clip>\d+)",
         r"(?P<speaker>[MW]\d{3})_(?P<emotion>[a-z]+)_level_?(?P<level>\d)_(?P<clip>\d+)",
     ),
     # politicians may come with a number that counts their videos, radio guests with one that tells them apart

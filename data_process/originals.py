@@ -25,7 +25,7 @@ from tqdm import tqdm
 from data_process import schema
 from data_process.clip_files import PART_PREFIX, owner_of, place_clip
 from data_process.coeff_track import CoeffFileError
-from data_process.folder_layouts import normal, read_list
+from data_process.folder_layouts import LAYOUTS, normal, parse_path, patterns_of, read_list
 from data_process.ledger import write_aside
 from data_process.original_stores import FPS, PirenderStore, TedHdStore
 from data_process.schema import StoreError
@@ -96,7 +96,7 @@ def _write_clip(store, split, index, folder, about, sounds, allow_silent):
             for t in range(n_frames):
                 video.write(store.frame(split, index, t))
     sound = folder / "stored.wav"
-    sound = sound if sound.is_file() else sounds.get(normal(store.clips(split)[index]["name"]))
+    sound = sound if sound.is_file() else sound_file(sounds, store.clips(split)[index]["name"])
     write_wav(f"{part}.wav", _sound(sound, n_frames, allow_silent, notes, about), SAMPLE_RATE)
     if has_coefficients:
         try:
@@ -131,12 +131,27 @@ def _sound(path, n_frames, allow_silent, notes, about):
 
 
 def find_sounds(folder):
-    """{normal name: path} of the sound files below a folder, by their paths below it and by their own names."""
+    """{key: path} of the sound files below a folder: their paths below it, their own names, and what `labels` reads off them."""
     folder = Path(folder)
     if not folder.is_dir():
         raise StoreError(f"{folder}: no such folder")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUND_SUFFIXES)
-    return {normal(p.name): p for p in paths} | {normal(p.relative_to(folder)): p for p in paths}
+    by_label = {key: p for p in paths if (key := labels(p.relative_to(folder))) is not None}
+    return by_label | {normal(p.name): p for p in paths} | {normal(p.relative_to(folder)): p for p in paths}
+
+
+def sound_file(sounds, clip):
+    """Sound of a clip among those of `find_sounds`, None if there is none: of its name, or of its labels in another layout."""
+    return sounds.get(normal(clip)) or sounds.get(labels(clip))
+
+
+def labels(path):
+    """(speaker, emotion, level, own name) of a path or name of a known corpus, None for any other."""
+    for layout in LAYOUTS:
+        found = parse_path(path, patterns_of(layout))
+        if found:
+            return tuple(found[field] for field in ("speaker", "emotion", "level", "clip"))
+    return None
 
 
 def read_splits(lists, names):

@@ -211,9 +211,12 @@ def test_ted_hd_becomes_clips_that_the_build_takes(ted_hd, tmp_path, capsys):
 
 
 def test_pirender_becomes_clips_with_the_sound_beside_it(pirender, tmp_path, capsys):
-    (tmp_path / "wav").mkdir()
-    for name in NAMES[:2]:
-        (tmp_path / "wav" / f"{name}.wav").write_bytes(wav_bytes(0.2))
+    mead = tmp_path / "wav" / "M003" / "audio" / "angry" / "level_1"  # as MEAD itself lays them out
+    mead.mkdir(parents=True)
+    (mead / "001.wav").write_bytes(wav_bytes(0.48))
+    (mead.parent / "level_2").mkdir()
+    (mead.parent / "level_2" / "001.wav").write_bytes(wav_bytes(0.1))
+    (tmp_path / "wav" / f"{NAMES[1]}.wav").write_bytes(wav_bytes(0.2))
     (tmp_path / "train.json").write_text(json.dumps([NAMES[0], NAMES[2]]))
     (tmp_path / "test.txt").write_text(NAMES[1] + "\nabsent#1\n")
     command = ["--pirender", str(pirender), "--audio", str(tmp_path / "wav"), "--output", str(tmp_path / "clips"), "--lists",
@@ -226,6 +229,7 @@ def test_pirender_becomes_clips_with_the_sound_beside_it(pirender, tmp_path, cap
     assert all(np.abs(f.astype(int) - picture(t)).mean() < 4 for t, f in enumerate(read_frames(path)))
     wav = soundfile.read(tmp_path / "clips" / f"{NAMES[1]}.wav")[0]
     assert len(wav) == T * 640 and not wav[int(0.21 * 16000) :].any()
+    assert json.loads((tmp_path / "clips" / f"{NAMES[0]}.json").read_text())["notes"] == []
     assert "0.28 s shorter" in json.loads((tmp_path / "clips" / f"{NAMES[1]}.json").read_text())["notes"][0]
     assert read_split_list(tmp_path / "clips" / "split.json", list(NAMES))[0] == {NAMES[0]: "train", NAMES[1]: "test"}
     assert main([*command, "--allow_silent"]) == 0
