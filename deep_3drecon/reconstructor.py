@@ -31,6 +31,7 @@ HOW = {"open": "landmarks", "bfm": "regressor", "ict": "transfer", "flame": "tra
 OUTSIDE_NOTED = (
     0.1  # share of a crop beyond the border of the frame that is worth a word; the border's pixels go on there
 )
+TEXELS_AT_ONCE = 2**20  # of atlas pictures: more are slower, since they leave the processor's cache
 TEXTURE_FRAMES = 24  # of a clip, evenly spread, that make the texture of `recon_video`
 
 
@@ -254,7 +255,7 @@ class Reconstructor:
     def _unwrapped(self, coeff, images, size):
         """Yield colours (B, A, A, 3) and weights (B, A, A) of batches."""
         view, start = self._view(camera.CROP_SIZE), 0
-        for parts, shape, posed in self._batches(coeff):
+        for parts, shape, posed in self._batches(coeff, max(1, min(self.batch_size, TEXELS_AT_ONCE // size**2))):
             cosine = pictures.facing(self.model, shape, posed, parts["angle"])
             crops = torch.from_numpy(np.ascontiguousarray(images[start : start + len(posed)])).to(self.device).float()
             start += len(posed)
@@ -291,10 +292,11 @@ class Reconstructor:
             )
         return coeff
 
-    def _batches(self, coeff):
+    def _batches(self, coeff, batch_size=None):
         """Yield parts {name: (B, n)}, shape (B, V, 3) and posed shape (B, V, 3) of (T, D) face vectors."""
-        for start in range(0, len(coeff), self.batch_size):
-            batch = torch.from_numpy(coeff[start : start + self.batch_size]).to(self.device)
+        size = batch_size or self.batch_size
+        for start in range(0, len(coeff), size):
+            batch = torch.from_numpy(coeff[start : start + size]).to(self.device)
             parts = self.model.layout.split(batch)
             shape = self.model.vertices(parts["id"], parts["exp"])
             yield parts, shape, camera.pose(shape, parts["angle"], parts["trans"])

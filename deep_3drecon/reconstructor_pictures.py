@@ -19,10 +19,10 @@ GREY = 128.0
 SKIN, LIPS, EYE, TOOTH, TONGUE = (198, 160, 140), (178, 98, 96), (236, 236, 232), (238, 234, 222), (190, 96, 96)
 # for faces whose light is not known: from above, the front and a little from the side; one row for the three channels
 PLAIN_LIGHT = (-0.25, -0.15, 0.27, -0.1, 0.0, 0.0, 0.0, 0.0, 0.0)
-DEPTH_SIZE = 448  # pixels of the crop's depth picture
 DEPTH_TOLERANCE_DM = 0.012
-EDGE = 7  # pixels of it about a texel that must show no background and nothing nearer by EDGE_STEP_DM: their colour mixes in
-EDGE_STEP_DM = 0.15
+EDGE_STEP_DM = (
+    0.15  # a texel near background, or near something nearer than it by this, is not taken: their colour mixes in
+)
 FULL_FACING = 0.5  # cosine to the camera from which a texel counts fully; below LEAST_FACING not at all
 LEAST_FACING = 0.1
 
@@ -140,15 +140,14 @@ def unwrap_crops(view, atlas, posed, cosine, crops):
 
 
 def _depth_about(view, posed, place):
-    """Depth in dm of the surface that shows at places (B, A, A, 2) of the crop -> two (B, A, A).
+    """Depth in dm of the surface that shows at places (B, A, A, 2) of the crop: farthest and nearest of nine pixels -> two (B, A, A).
 
-    The farthest of nine neighbours, lenient where a pixel stands for a slope, and the nearest of EDGE x EDGE; no surface counts as 0.
+    Farthest, since a pixel may stand for a steep slope. No surface counts as 0.
     """
-    fine = View(DEPTH_SIZE, view.triangles, view.threads, view.backend)
-    depth, _ = fine.draw(posed, camera.CAMERA_Z_DM - posed[..., 2:])
+    depth, _ = view.draw(posed, camera.CAMERA_Z_DM - posed[..., 2:])
     depth = depth.permute(0, 3, 1, 2)
-    farthest, nearest = F.max_pool2d(depth, 3, 1, 1)[:, 0], -F.max_pool2d(-depth, EDGE, 1, EDGE // 2)[:, 0]
-    column, row = (place * DEPTH_SIZE).long().clamp(0, DEPTH_SIZE - 1).unbind(-1)
+    farthest, nearest = F.max_pool2d(depth, 3, 1, 1)[:, 0], -F.max_pool2d(-depth, 3, 1, 1)[:, 0]
+    column, row = (place * view.size).long().clamp(0, view.size - 1).unbind(-1)
     frame = torch.arange(len(posed), device=posed.device)[:, None, None]
     return farthest[frame, row, column], nearest[frame, row, column]
 

@@ -233,11 +233,17 @@ def test_the_open_head_comes_from_landmarks(maker, head, talk):
     in_crop = camera.apply_affine(torch.from_numpy(points), torch.from_numpy(crops))
     assert (reprojected - in_crop).norm(dim=-1).mean() < 1.5
     assert np.array_equal(maker.recon_coeff(frames, found(points)), coeff)
-    uv = maker.recon_uv(frames, points, return_background=True)[0]
-    assert np.array_equal(uv, maker.recon_uv_from_coeff(coeff))
+
+
+def test_from_frames_is_from_their_coefficients(maker, talk):
+    frames, points = np.random.default_rng(2).integers(0, 256, (3, 260, 320, 3), dtype=np.uint8), talk[0][:3]
+    coeff, aligned = maker.recon_coeff(frames, points, return_image=True)
+    uv, background = maker.recon_uv(frames, points, return_background=True)
+    assert np.array_equal(uv, maker.recon_uv_from_coeff(coeff)) and background.shape == (3, 224, 224)
     video = maker.recon_video(frames, points)
-    assert video.shape == (12, 224, 224, 3) and video[uv[..., 0] < 0].max() == 0 and video[uv[..., 0] >= 0].std() > 5
-    assert maker.recon_texture(frames, points, whole_clip=True, size=64).shape == (64, 64, 3)
+    assert video.shape == (3, 224, 224, 3) and video[uv[..., 0] < 0].max() == 0 and video[uv[..., 0] >= 0].std() > 5
+    texture = maker.recon_texture(frames, points, whole_clip=True, size=64)
+    assert np.array_equal(texture, maker.recon_texture_from_coeff(coeff, aligned, whole_clip=True, size=64))
 
 
 def test_landmarks_are_found_where_none_are_given(head, maker, talk):
@@ -245,17 +251,17 @@ def test_landmarks_are_found_where_none_are_given(head, maker, talk):
         def track(self, frames):
             return found(talk[0][: len(frames)])
 
-    frames = np.zeros((12, 260, 320, 3), np.uint8)
+    frames = np.zeros((3, 260, 320, 3), np.uint8)
     with pytest.raises(ValueError, match="give lm_array, or a landmarker"):
         maker.recon_coeff(frames)
     made = Reconstructor(head, landmarker=Landmarker()).recon_coeff(frames)
-    assert np.array_equal(made, maker.recon_coeff(frames, talk[0]))
+    assert np.array_equal(made, maker.recon_coeff(frames, talk[0][:3]))
     with pytest.raises(ValueError, match=r"68 landmarks came, the fit needs 478.*only five"):
-        maker.recon_coeff(frames, talk[0][:, :68])
-    with pytest.raises(ValueError, match=r"\(12, 5, 68 or 478, 2\)"):
-        maker.recon_coeff(frames, talk[0][:7])
+        maker.recon_coeff(frames, talk[0][:3, :68])
+    with pytest.raises(ValueError, match=r"\(3, 5, 68 or 478, 2\)"):
+        maker.recon_coeff(frames, talk[0])
     with pytest.raises(ValueError, match=r"float64 came, \(T, H, W, 3\) uint8"):
-        maker.recon_coeff(frames / 255, talk[0])
+        maker.recon_coeff(frames / 255, talk[0][:3])
 
 
 def test_frames_without_a_face_are_named(head, maker, talk):
@@ -283,17 +289,17 @@ def test_several_faces_are_named(head, maker, talk):
 
 
 def test_crops_beyond_the_border_are_named(head, maker, talk):
-    frames = np.zeros((12, 260, 320, 3), np.uint8)
+    frames, points = np.zeros((3, 260, 320, 3), np.uint8), talk[0][:3]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        maker.recon_coeff(frames, talk[0])
-    beyond = talk[0] + [90, 0]
+        maker.recon_coeff(frames, points)
+    beyond = points + [90, 0]
     with pytest.warns(ReconstructionWarning, match=r"frames 0, .*: up to \d\d% of the crop lies beyond the border"):
         maker.recon_coeff(frames, beyond)
     with pytest.raises(CropError):
         Reconstructor(head, strict=True).recon_coeff(frames, beyond)
     with pytest.raises(CropError, match="lies outside of the picture: are they in its pixels"):
-        maker.recon_coeff(frames, talk[0] + [900, 0])
+        maker.recon_coeff(frames, points + [900, 0])
 
 
 @pytest.fixture(scope="module")
