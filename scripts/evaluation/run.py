@@ -22,6 +22,7 @@ from scripts.evaluation.sources import ProtocolError
 from scripts.evaluation.units import METRICS, SET_CLIP, VISEMES
 
 NOT_EVALUATED = "(not evaluated)"
+LEAST_STD = 0.2
 
 
 class Evaluation:
@@ -54,7 +55,8 @@ class Evaluation:
         self.gallery = Gallery(self.stores, sources.MIN_FRAMES)
         # a narrow training corpus would make everything else look many deviations away
         spread = self.gallery.vectors.std(0) if len(self.gallery.vectors) else 0
-        self.style_std = np.maximum(self.method.stats["style"]["std"], spread)
+        std = np.maximum(self.method.stats["style"]["std"], spread)
+        self.style_std = np.maximum(std, least_std(std, self.method.mean_style))
 
     def check_face_model(self):
         """The store's coefficients must be those of the checkpoint's face model."""
@@ -84,6 +86,16 @@ class Evaluation:
             "speakers_in_gallery": len(set(self.gallery.speakers.tolist())),
             "left_out": self.left_out,
         }
+
+
+def least_std(std, style):
+    """(S,) smallest deviation by which a number of a style is divided: LEAST_STD of the RMS of its part, numbers of one unit.
+
+    An expression that nobody uses has next to no spread; what a network adds there would outweigh all else.
+    """
+    sizes = [len(part) for part in style.parts.values()]
+    parts = np.split(np.asarray(std, np.float64), np.cumsum(sizes)[:-1])
+    return np.concatenate([np.full(len(p), LEAST_STD * np.sqrt((p**2).mean())) for p in parts])
 
 
 def check_names(config):

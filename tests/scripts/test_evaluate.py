@@ -13,6 +13,7 @@ from configs import ConfigError, load
 from configs.evaluation import EncodingConfig, EvaluateConfig
 from data_process.build_lmdb import build, find_clips
 from deepspeech import SAMPLE_RATE
+from models.style import STYLE_PARTS, Style
 from scripts import evaluate
 from scripts.evaluation import page, pictures, plots, report, run, seen, sets
 from scripts.evaluation.lines import read
@@ -97,6 +98,14 @@ def test_steering_seeds_and_sets_are_measured_once_for_all_clips(done):
     steering = {"strength_rank", "strength_gain", "blend_bend", "content_share", "seed_head_deg", "seed_lips_mm"}
     assert steering <= set(of_set["generated", 0]) and not steering & set(of_set["generated", 1])
     assert of_set["rest", 0]["frechet_lips"] > of_set["real", 0]["frechet_lips"] >= 0
+
+
+def test_numbers_of_a_style_that_nobody_uses_are_not_blown_up():
+    parts = dict(zip(STYLE_PARTS, ([0.0, 0.0], [0.0, 0.0], [0.0], [0.0], [0.0, 0.0]), strict=True))
+    std = np.array([3.0, 0.0, 0.4, 0.3, 1.0, 2.0, 0.0, 0.0])
+    least = run.least_std(std, Style(parts))
+    part, change = run.LEAST_STD * np.sqrt(9 / 2), run.LEAST_STD * np.sqrt(0.25 / 2)
+    assert least == pytest.approx([part, part, change, change, run.LEAST_STD, 2 * run.LEAST_STD, 0, 0])
 
 
 def test_running_again_computes_nothing(done, lmdb, monkeypatch):
