@@ -171,6 +171,8 @@ def describe(track):
         lines.append(
             f"alignment in frames of {track.frame_size[0]} x {track.frame_size[1]}: {spans} (ty counted upwards)"
         )
+    if track.is_turned_over:
+        lines.append("the crops were placed with y counted the wrong way (known of Style2Talker): taken account of")
     found = [name for name in ("landmarks68", "landmarks5") if getattr(track, name) is not None]
     lines.append(f"besides: {', '.join([*found, *track.extra]) or 'nothing'}")
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ from deep_3drecon.landmarks import LANDMARKS_68, N_LANDMARKS
 from deep_3drecon.track import FaceTrack, resample
 
 EYES, MOUTH = slice(36, 48), slice(48, 68)
+TOLD_FROM_PX = 4.0  # a face nearer to the middle of the picture does not tell which way y was counted
 
 
 class CoeffFileError(ValueError):
@@ -61,6 +62,21 @@ class CoeffTrack:
         return tuple(int(round(v)) for v in self.transform[0, :2])
 
     @property
+    def is_turned_over(self):
+        """Was the crop placed with y counted the wrong way, as Style2Talker's preparation does, whose transform is right?
+
+        The face then lies away from the middle of the crop by twice its distance from the middle of the picture, and the
+        coefficients put it there; in crops placed rightly it lies in the middle (within 0.05 dm in 31 files looked at).
+        """
+        if self.transform is None:
+            return False
+        _, height, scale, _, up = self.transform.T
+        away = (height - 1 - 2 * up) * scale
+        y, z = self.split()["trans"][:, 1:].T
+        there = -away * (camera.CAMERA_Z_DM - z) / camera.FOCAL_PX
+        return bool(np.abs(away).mean() > TOLD_FROM_PX and np.abs(y - there).mean() < np.abs(y).mean())
+
+    @property
     def crop(self):
         """(T, 2, 3) float64, source pixels to the canonical crop, exact; the identity without a transform.
 
@@ -69,7 +85,10 @@ class CoeffTrack:
         """
         if self.transform is None:
             return np.tile(np.eye(2, 3), (len(self), 1, 1))
-        return crop_affine(self.transform[:, 2], self.transform[:, 3:], self.frame_size[1])
+        place, height = self.transform[:, 3:], self.frame_size[1]
+        if self.is_turned_over:
+            place = np.stack([place[:, 0], height - 1 - place[:, 1]], 1)
+        return crop_affine(self.transform[:, 2], place, height)
 
     def vectors(self, kind):
         """(T, n) of a kind in `coeffs.VECTORS`; inverse of `from_vectors`."""

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import loadmat, savemat
 
 from data_process import coeff_check, coeff_files
@@ -178,6 +179,23 @@ def test_the_crop_is_the_alignment_without_its_rounding():
     rounding = (512 * 0.636946642 - 326) / 2
     mapped = five @ track.crop[0, :, :2].T + track.crop[0, :, 2]
     np.testing.assert_allclose(mapped, np.stack([x, y], 1) + [-rounding, rounding], atol=1e-4)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_crop_that_was_placed_upside_down_is_told_by_its_coefficients(turned):
+    """Style2Talker counts y the wrong way when it cuts, not in the transform that it stores: the face is off the middle."""
+    height, up = 256, 114.5 + np.arange(T)
+    transform = np.stack([np.full(T, v) for v in (256, height, 1.1, 126.0)] + [up], 1)
+    origin = np.stack([np.full(T, 126.0), height - 1 - up], 1)  # of the face, in the picture, y down
+    placed = height - 1 - up if turned else up
+    row = (origin[:, 1] - (height - 1 - placed)) * 1.1 + 223 - 112  # where the cut puts it
+    trans = np.stack([0 * up, (223 - row - 112) * 9.75 / 1015, np.full(T, 0.25)], 1) + 0.01
+    track = CoeffTrack(BFM_LAYOUT.join(trans=trans), 25, "style2talker", transform=transform)
+    assert track.is_turned_over == turned and ("wrong way" in coeff_files.describe(track)) == turned
+    mapped = np.einsum("tij,tj->ti", track.crop[:, :, :2], origin) + track.crop[:, :, 2]
+    shown = camera.project(torch.from_numpy(trans)[:, None])[:, 0].numpy()
+    np.testing.assert_allclose(mapped, np.stack([shown[:, 0], shown[:, 1]], 1), atol=1.5)
+    assert track.resampled(30).is_turned_over == turned
 
 
 def test_headpose_shift_is_what_the_fixed_crop_lacks(tmp_path, numbers):
@@ -362,7 +380,7 @@ def test_every_real_file_is_read(media):
     for path in files:
         track = read_coeff(path, form=path.name.split("_")[0].split("-")[0])
         assert track.coeff.shape == (len(track), 257) and track.transform.shape == (len(track), 5)
-        assert track.frame_size == (256, 256) and track.valid.all()
+        assert track.frame_size == (256, 256) and track.valid.all() and not track.is_turned_over
         scale, t = track.crop[:, 0, 0], track.crop[:, :, 2]
         # the face's origin, which the alignment puts in the middle of the crop, lies in the picture
         origin = (np.array([112, 223 - 112]) - t) / scale[:, None]
