@@ -8,6 +8,7 @@ from data_process.landmarks import FaceLandmarker, NoFaceError
 from data_process.video import read_frames
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import fit_clip, reproject, reprojection_error
+from deep_3drecon.landmark_bias import bias
 from deep_3drecon.landmarks import interocular, lip_opening
 from deep_3drecon.track import FPS, FaceTrack
 
@@ -28,7 +29,7 @@ def track_video(path, face_model="open", partial=False) -> FaceTrack:
 def track_landmarks(track, face_model="open") -> FaceTrack:
     """LandmarkTrack at 25 fps -> FaceTrack."""
     model = load_face_model(face_model)
-    return fit_clip(track.points[..., :2], track.scores, track.valid, track.frame_size, FPS, model)
+    return fit_clip(track.points[..., :2], track.scores, track.valid, track.frame_size, FPS, model, bias=bias)
 
 
 def track_quality(track):

@@ -98,7 +98,7 @@ def _residual(linear, id, exp, angle, trans, observed, mask):
     return residual.flatten(1), by_place @ rotation[:, None], by_pose
 
 
-def _frame_system(linear, id, state, observed, mask, prior, pose_fixed=False):
+def frame_system(linear, id, state, observed, mask, prior, pose_fixed=False):
     """Normal equations of the frames' own unknowns (expression, pose): Jacobian (T, 2L, E+6), matrix, right side, residual, J_point."""
     exp, angle, trans = state
     residual, by_point, by_pose = _residual(linear, id, exp, angle, trans, observed, mask)
@@ -118,7 +118,7 @@ def _frame_system(linear, id, state, observed, mask, prior, pose_fixed=False):
     return jacobian, matrix, right, residual, by_point
 
 
-def _update(state, step, n_exp):
+def update(state, step, n_exp):
     exp, angle, trans = state
     exp = (exp + step[:, :n_exp]).clamp(0, 1)
     if step.shape[1] == n_exp:
@@ -136,7 +136,7 @@ def fit_identity(linear, state, observed, mask, prior):
         schur, rest, by_points, eliminated = 0, 0, 0, []
         for part in chunks:
             here, local = tuple(x[part] for x in state), prior | {"mean": prior["mean"][part]}
-            jacobian, matrix, right, residual, by_point = _frame_system(
+            jacobian, matrix, right, residual, by_point = frame_system(
                 linear, id.expand(len(here[0]), -1), here, observed[part], mask[part], local
             )
             by_id = torch.einsum("tlic,lck->tlik", by_point, linear.id).flatten(1, 2)
@@ -152,7 +152,7 @@ def fit_identity(linear, state, observed, mask, prior):
         schur = schur + linear.id.flatten(0, 1).T @ (by_points @ linear.id).flatten(0, 1)
         step = torch.linalg.solve(schur * share + torch.eye(len(id)).double(), rest * share - id)
         id = id + step
-        state = _update(state, eliminated[..., -1] - (eliminated[..., :-1] @ step), n_exp)
+        state = update(state, eliminated[..., -1] - (eliminated[..., :-1] @ step), n_exp)
     return id, state
 
 
@@ -164,10 +164,10 @@ def solve_frames(linear, id, state, observed, mask, prior, steps, pose_fixed=Fal
         here = tuple(x[part] for x in state)
         local = prior | {"mean": prior["mean"][part]}
         for _ in range(steps):
-            _, matrix, right, _, _ = _frame_system(
+            _, matrix, right, _, _ = frame_system(
                 linear, id.expand(len(here[0]), -1), here, observed[part], mask[part], local, pose_fixed
             )
-            here = _update(here, torch.linalg.solve(matrix, right), linear.exp.shape[-1])
+            here = update(here, torch.linalg.solve(matrix, right), linear.exp.shape[-1])
         done.append(here)
     return tuple(torch.cat(x) for x in zip(*done, strict=True))
 
@@ -218,11 +218,12 @@ def fill_gaps(values, valid):
     return np.stack([np.interp(times, good, column[good]) for column in flat.T], 1).reshape(values.shape)
 
 
-def fit_clip(points, scores, valid, frame_size, fps, model, identity=None):
+def fit_clip(points, scores, valid, frame_size, fps, model, identity=None, bias=None):
     """Landmarks of a clip to a FaceTrack.
 
     points (T, 478, >=2) source pixels; scores (T, 52) in the order of `model.expression_names`; valid (T,) bool; frame_size
-    (width, height); identity (n_id,): use this one and do not fit it. A clip of one frame is a portrait.
+    (width, height); identity (n_id,): use this one and do not fit it; bias: angle (T, 3) -> (T, 478, 2), by how much the points
+    are off in a pose, as `landmark_bias.bias` knows of our landmarker; exact points have none. A clip of one frame is a portrait.
     """
     valid = np.asarray(valid, bool)
     if not valid.any():
@@ -230,11 +231,15 @@ def fit_clip(points, scores, valid, frame_size, fps, model, identity=None):
     points = fill_gaps(np.asarray(points)[..., :2], valid)
     scores = fill_gaps(scores, valid)
     crops = steady_crops(points, frame_size, fps)
-    observed = camera.apply_affine(torch.from_numpy(points), torch.from_numpy(crops).double())
+    found = camera.apply_affine(torch.from_numpy(points), torch.from_numpy(crops).double())
+    observed = found
     mask = torch.ones(observed.shape[:2], dtype=torch.float64)
     linear, prior = linear_landmarks(model), expression_prior(model, scores)
     exp = prior["mean"].clamp(0, 1)
     state = (exp, *initial_pose(linear, exp, observed))
+    for _ in range(2 if bias else 0):  # the first pose is off by what the bias makes of it
+        observed = found - bias(state[1])
+        state = (exp, *initial_pose(linear, exp, observed))
     if identity is None:
         chosen = np.flatnonzero(valid)[
             np.linspace(0, valid.sum() - 1, min(N_IDENTITY_FRAMES, valid.sum())).round().astype(int)
@@ -250,6 +255,9 @@ def fit_clip(points, scores, valid, frame_size, fps, model, identity=None):
     else:
         id = torch.as_tensor(identity, dtype=torch.float64)
     exp, angle, trans = solve_frames(linear, id, state, observed, mask, prior, FRAME_STEPS)
+    if bias:
+        observed = found - bias(angle)
+        exp, angle, trans = solve_frames(linear, id, (exp, angle, trans), observed, mask, prior, 2)
     if len(exp) > 2:
         pose = whittaker(torch.cat([angle, trans], 1).numpy(), POSE_CUTOFF_HZ, fps)
         angle, trans = torch.from_numpy(pose).split(3, 1)
