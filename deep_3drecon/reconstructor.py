@@ -17,20 +17,18 @@ import torch
 
 from deep_3drecon import camera
 from deep_3drecon import reconstructor_pictures as pictures
-from deep_3drecon.align import crop_picture, outside_share, video_crops
+from deep_3drecon.align import crop_picture, video_crops
 from deep_3drecon.bfm_regressor import load_regressor, regress
 from deep_3drecon.face_model import FaceModel, load_face_model
 from deep_3drecon.fit import fill_gaps, fit_clip
-from deep_3drecon.reconstructor_faces import CropError, Faces, read_faces, report
+from deep_3drecon.reconstructor_faces import Faces, check_crops, checked_frames, read_faces
 from deep_3drecon.reconstructor_files import check_target, write
+from deep_3drecon.track import FaceTrack
 from deep_3drecon.transfer import transfer_track
 
 # how coefficients come from frames: "landmarks" fits the open head; "transfer" fits it and moves the result to another model;
 # "regressor" is Deep3DFaceRecon's network for the Basel model
 HOW = {"open": "landmarks", "bfm": "regressor", "ict": "transfer", "flame": "transfer"}
-OUTSIDE_NOTED = (
-    0.1  # share of a crop beyond the border of the frame that is worth a word; the border's pixels go on there
-)
 TEXELS_AT_ONCE = 2**20  # of atlas pictures: more are slower, since they leave the processor's cache
 TEXTURE_FRAMES = 24  # of a clip, evenly spread, that make the texture of `recon_video`
 
@@ -78,8 +76,6 @@ class Reconstructor:
     def _has_nvdiffrast(self):
         return self.device.type == "cuda" and importlib.util.find_spec("nvdiffrast") is not None
 
-    # ---------------------------------------------------------------------------------------- coefficients
-
     def recon_coeff(self, frame_array, lm_array=None, return_image=False, *, return_crop=False):
         """Face vectors of a clip: (T, D) float32 in the layout of the face model.
 
@@ -89,22 +85,46 @@ class Reconstructor:
         pixels of the frame to pixels of the aligned one.
         """
         frames, faces = self._look(frame_array, lm_array)
-        height, width = frames.shape[1:3]
-        if self.how == "regressor":
-            crops = video_crops(fill_gaps(faces.five, faces.valid), height)
-        else:
-            track = self._fit(faces, (width, height))
-            crops = track.crop
-        self._check_crops(crops, (width, height))
-        aligned = self._aligned(frames, crops) if return_image or self.how == "regressor" else None
-        coeff = self._regress(aligned, faces.valid) if self.how == "regressor" else track.coeff
+        coeff, crops, aligned = self._reconstruct(frames, faces)
+        if return_image and aligned is None:
+            aligned = self._aligned(frames, crops)
         results = (coeff, *[aligned] * return_image, *[crops] * return_crop)
         return results if len(results) > 1 else coeff
 
+    def recon_track(self, frame_array, lm_array=None):
+        """The same as a FaceTrack, which keeps landmarks, crops and validity with the coefficients; needs 478 landmarks."""
+        frames, faces = self._look(frame_array, lm_array)
+        if faces.points.shape[1] != 478:
+            raise ValueError(
+                f"{faces.points.shape[1]} landmarks came, a track keeps 478: take them from FaceLandmarker"
+            )
+        coeff, crops, _ = self._reconstruct(frames, faces)
+        return FaceTrack(
+            coeff=coeff,
+            landmarks=fill_gaps(faces.points, faces.valid).astype(np.float32),
+            crop=crops,
+            valid=faces.valid,
+            scores=fill_gaps(faces.scores_or_zero, faces.valid).astype(np.float32),
+            fps=float(self.fps),
+            frame_size=frames.shape[2:0:-1],
+            face_model=self._cpu_model.name,
+            face_model_hash=self._cpu_model.hash,
+        )
+
+    def _reconstruct(self, frames, faces):
+        """Face vectors (T, D), crops (T, 2, 3), and aligned frames where they were needed, else None."""
+        height, width = frames.shape[1:3]
+        if self.how == "regressor":
+            crops = video_crops(fill_gaps(faces.five, faces.valid), height)
+            check_crops(crops, (width, height), self.strict)
+            aligned = self._aligned(frames, crops)
+            return self._regress(aligned, faces.valid), crops, aligned
+        track = self._fit(faces, (width, height))
+        check_crops(track.crop, (width, height), self.strict)
+        return track.coeff, track.crop, None
+
     def _look(self, frame_array, lm_array):
-        frames = np.asarray(frame_array)
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-            raise ValueError(f"frames {frames.shape} {frames.dtype} came, (T, H, W, 3) uint8 RGB is needed")
+        frames = checked_frames(frame_array)
         if lm_array is None:
             if self.landmarker is None:
                 raise ValueError("no landmarks came: give lm_array, or a landmarker to Reconstructor")
@@ -121,8 +141,7 @@ class Reconstructor:
                 "Reconstructor('bfm'), whose regressor needs only five"
             )
         head = self._cpu_model if self.how == "landmarks" else load_face_model("open")
-        scores = np.zeros((len(faces.points), head.layout.exp)) if faces.scores is None else faces.scores
-        track = fit_clip(faces.points, scores, faces.valid, frame_size, self.fps, head)
+        track = fit_clip(faces.points, faces.scores_or_zero, faces.valid, frame_size, self.fps, head)
         return track if self.how == "landmarks" else transfer_track(track, self._cpu_model, head)
 
     def _regress(self, aligned, valid):
@@ -130,22 +149,8 @@ class Reconstructor:
             self._network = load_regressor(self.weights, self.device)
         return fill_gaps(regress(self._network, aligned, self.batch_size), valid).astype(np.float32)
 
-    def _check_crops(self, crops, frame_size):
-        share = outside_share(crops, frame_size)
-        lost = np.flatnonzero(share >= 1)
-        if len(lost):
-            raise CropError(lost, "the crop about the landmarks lies outside of the picture: are they in its pixels?")
-        beyond = np.flatnonzero(share > OUTSIDE_NOTED)
-        if len(beyond):
-            text = (
-                f"up to {share.max():.0%} of the crop lies beyond the border of the picture, whose pixels go on there"
-            )
-            report(CropError(beyond, text), self.strict)
-
     def _aligned(self, frames, crops):
         return np.stack([crop_picture(frame, crop) for frame, crop in zip(frames, crops, strict=True)])
-
-    # ---------------------------------------------------------------------------------------- pictures of the mesh
 
     def recon_video_from_coeff(self, coeff_array, out_path=None, *, texture=None, size=224, overwrite=False):
         """The shaded face of (T, D) face vectors: (T, size, size, 3) uint8 RGB in the canonical crop, black beside it.
@@ -186,8 +191,6 @@ class Reconstructor:
         for parts, shape, posed in self._batches(coeff):
             yield pictures.shaded(view, self.model, shape, posed, parts["angle"], albedo(parts), parts["gamma"])
 
-    # ---------------------------------------------------------------------------------------- places in the atlas
-
     def recon_uv_from_coeff(
         self, coeff_array, out_path=None, *, bg_path=None, return_background=False, size=224, overwrite=False
     ):
@@ -216,8 +219,6 @@ class Reconstructor:
         check_target(bg_path, "pictures", overwrite)
         coeff = self.recon_coeff(frame_array, lm_array)
         return self.recon_uv_from_coeff(coeff, out_path, bg_path=bg_path, overwrite=overwrite, **settings)
-
-    # ---------------------------------------------------------------------------------------- texture
 
     def recon_texture_from_coeff(
         self, coeff_array, img_array, out_path=None, *, whole_clip=False, return_seen=False, size=256, overwrite=False
@@ -281,8 +282,6 @@ class Reconstructor:
         if size not in self._atlases:
             self._atlases[size] = pictures.draw_flat(self._view(size), self._uv)
         return self._atlases[size]
-
-    # ---------------------------------------------------------------------------------------- shared
 
     def _coeff(self, coeff_array):
         coeff = np.asarray(coeff_array, np.float32)

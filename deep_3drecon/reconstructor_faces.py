@@ -5,9 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deep_3drecon.align import outside_share
 from deep_3drecon.landmarks import points5, points68
 
 COUNTS = (5, 68, 478)
+N_SCORES = 52  # of the landmarker, in the order of the open head's expressions
+OUTSIDE_NOTED = (
+    0.1  # share of a crop beyond the border of the frame that is worth a word; the border's pixels go on there
+)
 
 
 class ReconstructionError(ValueError):
@@ -59,6 +64,11 @@ class Faces:
         points = points68(self.points) if self.points.shape[1] == 478 else self.points
         return points if points.shape[1] == 5 else points5(points)
 
+    @property
+    def scores_or_zero(self):
+        """(T, 52) expression scores; zeros where none came."""
+        return np.zeros((len(self.points), N_SCORES)) if self.scores is None else self.scores
+
     def check(self, strict):
         """Say which frames have no face or several; an error if `strict`, or if no frame has any."""
         missing = np.flatnonzero(~self.valid)
@@ -84,3 +94,23 @@ def read_faces(given, n_frames):
     points = points[..., :2]
     valid = np.isfinite(points).all((1, 2)) & np.asarray(getattr(given, "valid", True), bool)
     return Faces(points, getattr(given, "scores", None), valid, getattr(given, "n_faces", None))
+
+
+def checked_frames(frame_array):
+    """(T, H, W, 3) uint8 RGB as one array."""
+    frames = np.asarray(frame_array)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames {frames.shape} {frames.dtype} came, (T, H, W, 3) uint8 RGB is needed")
+    return frames
+
+
+def check_crops(crops, frame_size, strict):
+    """Say which crops (T, 2, 3) reach well beyond frames of (W, H); an error if `strict`, or if one shows nothing of its frame."""
+    share = outside_share(crops, frame_size)
+    lost = np.flatnonzero(share >= 1)
+    if len(lost):
+        raise CropError(lost, "the crop about the landmarks lies outside of the picture: are they in its pixels?")
+    beyond = np.flatnonzero(share > OUTSIDE_NOTED)
+    if len(beyond):
+        text = f"up to {share.max():.0%} of the crop lies beyond the border of the picture, whose pixels go on there"
+        report(CropError(beyond, text), strict)

@@ -17,6 +17,7 @@ from deep_3drecon.coeffs import BFM_LAYOUT, OPEN_LAYOUT
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.reconstructor import Reconstructor
 from deep_3drecon.reconstructor_faces import CropError, MissingFaceError, ReconstructionWarning, SeveralFacesError
+from deep_3drecon.track import FaceTrack
 
 YAW = (-0.5, 0.0, 0.5)
 MAGENTA = (255.0, 0.0, 255.0)
@@ -337,6 +338,23 @@ def test_the_basel_model_comes_from_the_regressor(basel_maker):
         row, column = np.nonzero(picture[..., 0] > 128)
         nose = crop @ [*np.round(five[2]), 1]
         assert (column.mean(), row.mean()) == pytest.approx(nose, abs=0.3)
+
+
+def test_a_track_of_the_basel_model_survives_the_disk(basel_maker, talk, tmp_path):
+    maker, vector = basel_maker
+    frames, points = np.zeros((3, 260, 320, 3), np.uint8), talk[0][:3].copy()
+    points[1] = np.nan
+    with pytest.warns(ReconstructionWarning, match="frame 1"):
+        track = maker.recon_track(frames, points)
+    assert track.face_model == "bfm" and track.face_model_hash == maker.model.hash and track.frame_size == (320, 260)
+    np.testing.assert_allclose(track.coeff, np.tile(vector, (3, 1)), atol=1e-6)
+    assert track.valid.tolist() == [True, False, True]
+    assert track.landmarks[1] == pytest.approx(talk[0][[0, 2]].mean(0), abs=1e-3)
+    track.save(tmp_path / "track.npz")
+    loaded = FaceTrack.load(tmp_path / "track.npz")
+    assert np.array_equal(loaded.coeff, track.coeff) and loaded.parts()["exp"].shape == (3, 64)
+    with pytest.raises(ValueError, match="68 landmarks came, a track keeps 478"):
+        maker.recon_track(frames, talk[0][:3, :68])
 
 
 def test_pictures_of_the_basel_model_wear_its_own_colours(basel_maker):
