@@ -18,7 +18,10 @@ from deep_3drecon.landmarks import points5, points68
 from deep_3drecon.open_regressor import OpenRegressor, cut, face_crop, into_crop
 
 N_BESIDE = 8  # good frames looked at on either side of a gap
-N_JOINED = 2  # lost frames at either end of a gap on which guess and line are made to agree
+N_NEAR = 3 * N_BESIDE  # frames away at most
+# frames at either end of a gap, lost ones and good ones beside them, on which guesses and line are made to agree: the head moves
+# little in two frames, and what is wrong with its pose changes with the picture; lips move, and need more frames
+JOINED = {"angle": (2, 0), "trans": (2, 0), "exp": (1, N_BESIDE)}
 MIN_PRESENCE = 0.5
 SLIP_DEG = 9.0
 MAX_ERROR_DEG = 25.0  # by the guess's own expectation; beyond it the guess is not used
@@ -50,7 +53,7 @@ def fill_lost(track, frames, regressor=None):
     for name in PARTS:
         worse = seen["lip_error" if name == "exp" else "rotation_error"]
         error = guess_error(offsets[name], chosen, ~lost & trusted, worse, LEAST_ERROR[name])
-        change = joined(offsets[name], chosen, lost & trusted) - offsets[name]
+        change = joined(offsets[name], chosen, lost & trusted, ~lost & trusted, *JOINED[name]) - offsets[name]
         moves = np.maximum(line_error(line[name], valid, away), change**2 - 4 * error)
         change = np.where((lost & trusted)[:, None], change * moves / (moves + error), 0)
         change = smooth_runs(change, chosen, lost, CUTOFF_HZ[name], track.fps)
@@ -192,23 +195,28 @@ def inverse(affine):
     return camera.invert_affine(torch.from_numpy(affine)).numpy()
 
 
-def joined(offset, chosen, lost):
+def joined(offset, chosen, lost, good, n_lost, n_good):
     """Offsets (n, k) between line and guess at the ends of each gap, linear across it, 0 elsewhere.
 
-    lost (n,) bool: frames of gaps whose guess is trusted.
+    lost, good (n,) bool: frames of gaps and beside them whose guess is trusted. At each end n_lost of the one and up to n_good
+    of the other are averaged.
     """
     out = np.zeros_like(offset)
     rows = np.flatnonzero(lost)
     if not len(rows):
         return out
     for run in np.split(rows, np.flatnonzero(np.diff(chosen[rows]) > 1) + 1):
-        # a gap at either end of the clip joins on one side only
-        first, last = chosen[run[0]] == 0, chosen[run[-1]] == chosen[-1]
-        ends = [
-            (chosen[r].mean(), offset[r].mean(0))
-            for r, skip in ((run[:N_JOINED], first), (run[-N_JOINED:], last))
-            if not skip
-        ]
+        ends = []
+        for inside, beside in (
+            (run[:n_lost], np.arange(run[0] - n_good, run[0])),
+            (run[::-1][:n_lost], run[-1] + 1 + np.arange(n_good)),
+        ):
+            near = beside[(beside >= 0) & (beside < len(chosen))]
+            near = near[good[near] & (np.abs(chosen[near] - chosen[inside[0]]) <= N_NEAR)]
+            at_an_end = chosen[inside[0]] in (0, chosen[-1]) and not len(near)  # of the clip: nothing to join
+            used = np.concatenate([inside, near])
+            if not at_an_end and len(used):
+                ends.append((chosen[inside[0]], offset[used].mean(0)))
         if ends:
             times, values = zip(*ends, strict=True)
             for k in range(offset.shape[1]):

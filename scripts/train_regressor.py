@@ -232,7 +232,7 @@ def main(argv=None):
     rendering.add_argument("--most_yaw", type=float, default=65.0, help="degrees that heads turn (default 65)")
     training = commands.add_parser("train", help="make weights")
     training.add_argument("--output", required=True, help="folder for the regressor and the state of its training")
-    for name, value in {"steps": 4096, "batch": 64, "width": 24}.items():
+    for name, value in {"steps": 3584, "batch": 64, "width": 24}.items():
         training.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
     training.add_argument("--lr", type=float, default=2e-3, help="largest step size (default 0.002)")
     testing = commands.add_parser("people", help="errors on made people kept for testing")
