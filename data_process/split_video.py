@@ -48,8 +48,8 @@ def split_video(job, seconds=5.0, shortest=3.0):
             info = replace(info, has_audio=False)  # the wav of a clip is its sound before it was encoded
         sound = sound_of(job, info, entry)[0]
         with tempfile.TemporaryDirectory(prefix=PART_PREFIX, dir=job.output) as folder:
-            starts = _write_pieces(job, sound, Path(folder), round(seconds * FPS), round(shortest * FPS))
-            for k, (start, stop) in enumerate(starts):
+            spans = _write_pieces(job, sound, Path(folder), round(seconds * FPS), round(shortest * FPS))
+            for k, (start, stop) in enumerate(spans):
                 name = f"{job.name}#{k}"
                 if is_foreign(job.output, name, raw):
                     raise Rejected(f"{name}.* is in the way and not of this video: give another output folder")
