@@ -10,135 +10,29 @@ in the same store. Layout: `schema`.
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
-import simplejpeg
-import torch
 from tqdm import tqdm
 
-from data_process import schema
 from data_process.add_features import add_arguments, add_features, chosen
-from data_process.cutting import load_landmarks
-from data_process.face_tracks import landmarker, track_landmarks, track_quality
-from data_process.landmarks import NoFaceError
+from data_process.clip_records import ClipRecords, ClipSettings, process_clip
 from data_process.ledger import write_aside
 from data_process.parallel import WorkerError, map_in_order
 from data_process.schema import StoreError
 from data_process.splits import read_split_list, speakers, split_by_speaker
 from data_process.store import StoreWriter
-from data_process.stored_tracks import stored_track
-from data_process.video import VideoError, probe, read_frames
-from deep_3drecon import camera
+from data_process.video import VideoError, probe
 from deep_3drecon.assets import AssetError
 from deep_3drecon.face_model import FaceModelError, load_face_model
-from deep_3drecon.fit import FitError
-from deep_3drecon.landmarks import points5
-from deep_3drecon.track import FPS, TrackError
-from deepspeech import FEATURE_HZ, PHONEMES, SAMPLE_RATE, AudioError, WeightsError, features, load_audio
-from deepspeech.timing import SAMPLES_PER_FRAME
-
-JPEG_QUALITY = 92
-MIN_FRAMES = 3  # a style cannot be measured on fewer
-
-
-@dataclass(frozen=True)
-class ClipSettings:
-    """What is made of a clip. frames: side in px of the JPEG face crops, 0 for none.
-
-    tracks: None for a fit of our own, "stored" for the coefficients that came with the clip.
-    """
-
-    face_model: str = "open"
-    frames: int = 0
-    tracks: str | None = None
-
-
-@dataclass
-class ClipRecords:
-    """Everything the store keeps of one clip; `skipped` says why there is nothing."""
-
-    records: dict
-    info: dict
-    frames: list
-    skipped: str = ""
-
-
-def process_clip(path, settings=ClipSettings()):
-    """One clip (path of its mp4) -> ClipRecords: bytes by record name, facts for `meta`, JPEGs. Writes nothing.
-
-    Needs <name>.wav beside it; uses <name>.landmarks.npz if it is there and else finds the landmarks itself.
-    """
-    try:
-        return _process(Path(path), settings)
-    except (VideoError, AudioError, NoFaceError, FitError, StoreError, TrackError) as error:
-        return ClipRecords({}, {}, [], str(error))
-
-
-def _process(path, settings):
-    video = path.read_bytes()
-    landmarks = _landmarks(path)
-    n_frames = len(landmarks)
-    if n_frames < MIN_FRAMES:
-        raise StoreError(f"{path}: {n_frames} frames, at least {MIN_FRAMES} are needed")
-    if settings.tracks == "stored":
-        track = stored_track(path, landmarks, settings.face_model)
-    else:
-        track = track_landmarks(landmarks, settings.face_model)
-    lm68 = track.landmarks68.astype(np.float32)
-    sound = load_audio(path.with_suffix(".wav"))
-    if len(sound) != n_frames * SAMPLES_PER_FRAME:
-        raise StoreError(
-            f"{path}: {n_frames} frames but {len(sound)} samples of sound, "
-            f"{n_frames * SAMPLES_PER_FRAME} are needed: cut it with python -m data_process.clips"
-        )
-    arrays = {"lm5": points5(lm68), "lm68": lm68, "coeff": track.coeff, **features(sound)}
-    records = {name: schema.pack_array(np.asarray(value, np.float32)) for name, value in arrays.items()}
-    records |= {"video": video, "audio": path.with_suffix(".wav").read_bytes(), "track": schema.pack_track(track)}
-    info = {"n_frames": n_frames, "frame_size": list(track.frame_size), **_rounded(track_quality(track))}
-    return ClipRecords(records, info, list(_jpegs(path, track, settings.frames)) if settings.frames else [])
-
-
-def _landmarks(path):
-    """LandmarkTrack of a clip at 25 fps, read or found."""
-    stored = path.with_suffix(".landmarks.npz")
-    if stored.is_file():
-        return load_landmarks(stored)
-    fps = probe(path).fps
-    if abs(fps - FPS) > 0.01:
-        raise StoreError(f"{path}: {fps:.4g} fps, {FPS} are needed: cut it with python -m data_process.clips")
-    return landmarker().track(read_frames(path))
-
-
-def _jpegs(path, track, size):
-    """Face crops of every frame at size x size px, as JPEG bytes."""
-    crops, n_frames = torch.from_numpy(track.crop).double(), 0
-    # a crop smaller than its source is sampled finer first: bilinear sampling alone would skip pixels
-    finer = max(1, int(np.ceil(camera.CROP_SIZE / size / float(crops[0, 0, 0]))))
-    affines = camera.scale_crop(crops, size * finer).numpy()
-    for frame, affine in zip(read_frames(path), affines, strict=False):
-        image = cv2.warpAffine(frame, affine, (size * finer, size * finer), borderMode=cv2.BORDER_REPLICATE)
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) if finer > 1 else image
-        yield simplejpeg.encode_jpeg(image, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="420")
-        n_frames += 1
-    if n_frames != len(track):
-        raise StoreError(
-            f"{path}: {n_frames} frames can be read, its landmarks are of {len(track)}: cut the clip again"
-        )
-
-
-def _rounded(quality):
-    """Figures for JSON, which knows no NaN."""
-    return {name: round(value, 4) if np.isfinite(value) else None for name, value in quality.items()}
-
-
-# ------------------------------------------------------------------------------------------ the whole store
+from deep_3drecon.track import FPS
+from deepspeech import FEATURE_HZ, PHONEMES, SAMPLE_RATE, WeightsError
 
 
 def find_clips(folder):
@@ -164,29 +58,44 @@ def clip_key(path):
 def assign_splits(clips, split, fractions, seed, speaker_of):
     """{clip: split} from a list file, or by speaker when `split` is None; and {clip: reason} of those left out."""
     if split is None:
-        seconds_of = {name: probe(path).duration for name, path in clips.items()}
-        return split_by_speaker(speaker_of, seconds_of, fractions, seed), {}
+        seconds_of, damaged = {}, {}
+        for name, path in clips.items():
+            try:
+                seconds_of[name] = probe(path).duration
+            except VideoError as error:
+                damaged[name] = str(error)
+        if not seconds_of:
+            raise StoreError(f"none of {len(clips)} clips can be read, the first: {next(iter(damaged.values()))}")
+        whole = {name: speaker_of[name] for name in seconds_of}
+        return split_by_speaker(whole, seconds_of, fractions, seed), damaged
     split_of, absent = read_split_list(split, clips)
     if absent:
         print(f"note: {len(absent)} names of {split} have no clip, the first {absent[0]}", file=sys.stderr)
     return split_of, {name: f"not named in {Path(split).name}" for name in clips if name not in split_of}
 
 
-def build(clips, output, split_of, speaker_of, settings=ClipSettings(), workers=1, left_out=None, progress=True):
+def build(
+    clips, output, split_of, speaker_of, settings=None, workers=1, left_out=None, progress=True, ray=None, retry=False
+):
     """Process clips {name: path} and write the store -> its `meta`.
 
     split_of, speaker_of: {name: split}, {name: speaker}. left_out: {name: reason} noted in the store's list of skipped
-    clips.
+    clips. workers: processes on this machine. ray: address of a Ray cluster that does the work instead of them. retry: try
+    clips again that an earlier run skipped.
     """
+    settings = settings or ClipSettings()
     model = load_face_model(settings.face_model)
     # what is left at None leaves no trace, so that stores begun before it could be chosen go on
     chosen_of = {name: value for name, value in asdict(settings).items() if value is not None}
     fixed = {"clip": chosen_of, "face_model_hash": model.hash, "phonemes": list(PHONEMES)}
     with StoreWriter(output, fixed) as store:
+        _forget_skipped(clips, split_of, store, retry)
         todo = _not_yet_stored(clips, split_of, store)
-        function = functools.partial(process_clip, settings=settings)
-        results = map_in_order(function, [str(clips[name]) for name in todo], workers)
-        with tqdm(total=len(split_of), initial=len(split_of) - len(todo), unit="clip", disable=not progress) as bar:
+        results = _process_all([str(clips[name]) for name in todo], settings, workers, ray)
+        with (
+            contextlib.closing(results),
+            tqdm(total=len(split_of), initial=len(split_of) - len(todo), unit="clip", disable=not progress) as bar,
+        ):
             for name, result in zip(todo, results, strict=False):
                 key = clip_key(clips[name])
                 if result.skipped:
@@ -203,6 +112,28 @@ def build(clips, output, split_of, speaker_of, settings=ClipSettings(), workers=
         }  # fmt: skip
         meta = store.finish(extra, left_out or {})
     return meta
+
+
+def _process_all(paths, settings, workers, ray):
+    """Yield the ClipRecords of the clips in order, whoever makes them."""
+    function = functools.partial(process_clip, settings=settings)
+    if ray is None:
+        return map_in_order(function, paths, workers, _killer)
+    from data_process.ray_workers import map_on_cluster  # imported late: Ray is optional
+
+    return map_on_cluster(function, paths, ray, _killer)
+
+
+def _killer(path, reason):
+    """ClipRecords of a clip that costs every worker its life."""
+    return ClipRecords({}, {}, [], f"{path}: {reason}: too long for the memory, or a file that breaks the decoder")
+
+
+def _forget_skipped(clips, split_of, store, retry):
+    """Strike those skipped clips from the journal that are gone or have been repaired; with `retry` all of them."""
+    for name, entry in list(store.journal.items()):
+        if "skipped" in entry and (retry or name not in split_of or entry["key"] != clip_key(clips[name])):
+            store.forget(name)
 
 
 def _not_yet_stored(clips, split_of, store):
@@ -270,7 +201,14 @@ def parse(argv):
     parser.add_argument(
         "--frames", type=int, default=0, help="also store face crops of this many px, 64 to 1024 (default: none)"
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--workers", type=int, default=1, help="processes on this machine (default 1)")
+    how.add_argument(
+        "--ray", metavar="ADDRESS",
+        help="do the work on a Ray cluster instead: host:port of its head, or auto on one of its machines. All of them need "
+        "this program and the clips under the same paths; this process alone writes the store",
+    )  # fmt: skip
+    parser.add_argument("--retry", action="store_true", help="try clips again that an earlier run skipped")
     add_arguments(parser.add_argument_group("further audio features, computed when all clips are stored"))
     args = parser.parse_args(argv)
     if args.frames and not 64 <= args.frames <= 1024:
@@ -283,7 +221,12 @@ def sources(clips):
     out = {}
     for name, path in clips.items():
         about = path.with_suffix(".json")
-        out[name] = json.loads(about.read_text())["source"] if about.is_file() else str(path)
+        try:
+            out[name] = str(json.loads(about.read_text())["source"]) if about.is_file() else str(path)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{about}: cannot be read ({error}): delete it with the clip, or cut the clip again"
+            ) from error
     return out
 
 
@@ -296,7 +239,9 @@ def main(argv=None):
         split_of, left_out = assign_splits(clips, args.split, args.fractions, args.seed, speaker_of)
         further = chosen(args)
         settings = ClipSettings(args.face_model, args.frames, "stored" if args.tracks == "stored" else None)
-        meta = build(clips, args.output, split_of, speaker_of, settings, args.workers, left_out)
+        meta = build(
+            clips, args.output, split_of, speaker_of, settings, args.workers, left_out, ray=args.ray, retry=args.retry
+        )
         if further and any(meta["splits"].values()):
             meta = add_features(args.output, further)
     except KeyboardInterrupt:

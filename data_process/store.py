@@ -126,8 +126,13 @@ class Store:
                 handles[name] = env.open_db(name, create=False)
             except (lmdb.NotFoundError, lmdb.ReadonlyError):  # what a read-only environment says of a name it lacks
                 return None
-        with env.begin(db=handles[name]) as txn:
-            return txn.get(key)
+        try:
+            with env.begin(db=handles[name]) as txn:
+                return txn.get(key)
+        except lmdb.MapResizedError:  # another process has written more than was mapped when this one opened the store
+            env.set_mapsize(0)
+            with env.begin(db=handles[name]) as txn:
+                return txn.get(key)
 
 
 class StoreWriter:
@@ -193,6 +198,12 @@ class StoreWriter:
         entry = {"key": key, "skipped": reason}
         self._commit([(schema.JOURNAL_DB.encode(), name.encode(), schema.pack_json(entry))])
         self.journal[name] = entry
+
+    def forget(self, name):
+        """Strike a skipped clip from the journal, so that it is tried again."""
+        with self.env.begin(write=True, db=self.handles[schema.JOURNAL_DB.encode()]) as txn:
+            txn.delete(name.encode())
+        del self.journal[name]
 
     def finish(self, extra, left_out):
         """Write `meta` from the journal, mark the store complete and return it.

@@ -16,46 +16,13 @@ import soundfile
 
 from data_process import build_lmdb, merge_lmdb, schema, store
 from data_process.build_lmdb import ClipSettings, build, find_clips, main, process_clip
-from data_process.clips import find_videos, make_jobs, run
-from data_process.cutting import CutSettings
 from data_process.parallel import map_in_order
 from data_process.schema import StoreError
-from data_process.segments import Rules
 from data_process.store import Store, StoreWriter
 from deep_3drecon.track import FaceTrack
 from deepspeech import features
 from tests.data_process import made
-
-
-@pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory):
-    """Four clips of 0.8 to 1.0 s of two speakers."""
-    raw, out = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("clips")
-    for k in range(4):
-        folder = raw / f"speaker{k % 2}"
-        folder.mkdir(exist_ok=True)
-        frames = made.head_frames(20 + k, centre=(110 + 4 * k, 100), yaw=0.05 * k)
-        made.write_video(folder / f"take{k}.mp4", frames, seconds_of_sound=(20 + k) / 25)
-    settings = CutSettings(rules=Rules(min_s=0.4, min_face_px=48))
-    run(make_jobs(find_videos([raw]), out, settings, {}), out, progress=False)
-    return out
-
-
-SPLIT = {"speaker0__take0": "train", "speaker0__take2": "test", "speaker1__take1": "train", "speaker1__take3": "test"}
-SPEAKERS = {name: name.split("__")[0] for name in SPLIT}
-
-
-def content(path):
-    """{database: {key: value}} of everything in a store."""
-    store.close(path)
-    with lmdb.open(str(path), readonly=True, lock=False, max_dbs=64) as env:
-        with env.begin() as txn:
-            names = [bytes(name) for name, _ in txn.cursor()]
-        out = {}
-        for name in names:
-            with env.begin(db=env.open_db(name, create=False)) as txn:
-                out[name.decode()] = {bytes(k): bytes(v) for k, v in txn.cursor()}
-    return out
+from tests.data_process.stores import SPEAKERS, SPLIT, content
 
 
 def test_the_snippet_of_the_papers_readme(clip_folder, tmp_path):
