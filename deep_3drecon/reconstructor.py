@@ -15,7 +15,7 @@ import importlib.util
 import numpy as np
 import torch
 
-from deep_3drecon import camera
+from deep_3drecon import camera, landmark_bias
 from deep_3drecon import reconstructor_pictures as pictures
 from deep_3drecon.align import crop_picture, video_crops
 from deep_3drecon.bfm_regressor import load_regressor, regress
@@ -40,7 +40,8 @@ class Reconstructor:
     weights: file of the regressor, by default epoch_20.pth among the assets. landmarker: finds landmarks where none are given; has
     `track(frames)` as `data_process.landmarks.FaceLandmarker`. strict: a frame without a face, with several faces or with a crop beyond
     its border is an error; otherwise a warning names it, coefficients are interpolated in time, the followed face is taken, the border
-    goes on. regions: names of the model's regions that pictures show, by default all. fps: of the frames. batch_size: frames at a time.
+    goes on. bias: how far off landmarks are in a pose, as `landmark_bias.bias` knows of our landmarker's; None for exact ones.
+    regions: names of the model's regions that pictures show, by default all. fps: of the frames. batch_size: frames at a time.
     device: of tensors; on "cuda" nvdiffrast draws where it is installed. backend, threads: of the rasterizer.
     """
 
@@ -52,6 +53,7 @@ class Reconstructor:
         weights=None,
         landmarker=None,
         strict=False,
+        bias=landmark_bias.bias,
         regions=None,
         fps=25,
         batch_size=32,
@@ -65,7 +67,7 @@ class Reconstructor:
         if self.how not in allowed:
             raise ValueError(f"how={self.how!r}: coefficients of {model.name} come by {' or '.join(allowed)}")
         self._cpu_model, self.model = model, model.to(device)
-        self.weights, self.landmarker, self.strict, self.fps = weights, landmarker, strict, fps
+        self.weights, self.landmarker, self.strict, self.bias, self.fps = weights, landmarker, strict, bias, fps
         self.batch_size, self.threads, self.device = batch_size, threads, torch.device(device)
         self.backend = backend or ("nvdiffrast" if self._has_nvdiffrast() else "numba")
         self.triangles = pictures.triangles_of(model, regions)
@@ -141,7 +143,7 @@ class Reconstructor:
                 "Reconstructor('bfm'), whose regressor needs only five"
             )
         head = self._cpu_model if self.how == "landmarks" else load_face_model("open")
-        track = fit_clip(faces.points, faces.scores_or_zero, faces.valid, frame_size, self.fps, head)
+        track = fit_clip(faces.points, faces.scores_or_zero, faces.valid, frame_size, self.fps, head, bias=self.bias)
         return track if self.how == "landmarks" else transfer_track(track, self._cpu_model, head)
 
     def _regress(self, aligned, valid):

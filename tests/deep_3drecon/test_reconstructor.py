@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deep_3drecon import camera, rasterizer
+from deep_3drecon import camera, landmark_bias, rasterizer
 from deep_3drecon import reconstructor_pictures as pictures
 from deep_3drecon.align import TEMPLATE, crop_affine
 from deep_3drecon.assets import AssetError
@@ -42,7 +42,7 @@ def coeff(head):
 
 @pytest.fixture(scope="module")
 def maker(head):
-    return Reconstructor(head, batch_size=2)
+    return Reconstructor(head, batch_size=2, bias=None)  # made landmarks are exact
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +236,17 @@ def test_the_open_head_comes_from_landmarks(maker, head, talk):
     assert np.array_equal(maker.recon_coeff(frames, found(points)), coeff)
 
 
+def test_the_landmarkers_error_is_taken_off(maker, head, talk):
+    """Landmarks that err as ours do give, by default, what exact ones give."""
+    points, truth = talk[0][:3], talk[1][:3]
+    frames = np.zeros((3, 260, 320, 3), np.uint8)
+    exact, crops = maker.recon_coeff(frames, points, return_crop=True)
+    error = landmark_bias.bias(torch.from_numpy(OPEN_LAYOUT.split(truth)["angle"])).numpy() / crops[:, 0, 0, None, None]
+    known, unknown = (m.recon_coeff(frames, points + error) for m in (Reconstructor(head), maker))
+    angle = [OPEN_LAYOUT.split(c)["angle"] for c in (exact, known, unknown)]
+    assert np.abs(angle[1] - angle[0]).max() < 0.3 * np.abs(angle[2] - angle[0]).max()
+
+
 def test_from_frames_is_from_their_coefficients(maker, talk):
     frames, points = np.random.default_rng(2).integers(0, 256, (3, 260, 320, 3), dtype=np.uint8), talk[0][:3]
     coeff, aligned = maker.recon_coeff(frames, points, return_image=True)
@@ -255,7 +266,7 @@ def test_landmarks_are_found_where_none_are_given(head, maker, talk):
     frames = np.zeros((3, 260, 320, 3), np.uint8)
     with pytest.raises(ValueError, match="give lm_array, or a landmarker"):
         maker.recon_coeff(frames)
-    made = Reconstructor(head, landmarker=Landmarker()).recon_coeff(frames)
+    made = Reconstructor(head, landmarker=Landmarker(), bias=None).recon_coeff(frames)
     assert np.array_equal(made, maker.recon_coeff(frames, talk[0][:3]))
     with pytest.raises(ValueError, match=r"68 landmarks came, the fit needs 478.*only five"):
         maker.recon_coeff(frames, talk[0][:3, :68])
@@ -375,7 +386,7 @@ def test_pictures_of_the_basel_model_wear_its_own_colours(basel_maker):
 
 
 def test_the_open_fit_stands_in_for_the_regressor(basel_maker, basel, talk):
-    maker = Reconstructor(basel_maker[0].model, how="transfer")
+    maker = Reconstructor(basel_maker[0].model, how="transfer", bias=None)
     frames = np.zeros((12, 260, 320, 3), np.uint8)
     coeff, crops = maker.recon_coeff(frames, talk[0], return_crop=True)
     assert coeff.shape == (12, 257)
