@@ -7,187 +7,92 @@ until that holds, from coarse to fine. The landmark term of `fit` stays in the s
 mouth's inside) stays where landmarks put it. Points that hands, hair or glints cover fall out by a robust weight.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 
 from deep_3drecon import camera, fit, landmarks
 from deep_3drecon.align import whittaker
 from deep_3drecon.face_model import load_face_model
-from deep_3drecon.photometric_surface import cut_crop, feature_picture, look, sample, surface_points
+from deep_3drecon.photometric_frames import PhotometricError, crops, key_frames
+from deep_3drecon.photometric_light import band_shade, fit_albedo, light_equations, solve_light, trusted
+from deep_3drecon.photometric_pixels import compare, find_reference, pixel_equations, view_points
+from deep_3drecon.photometric_surface import feature_picture, look, sample, surface_points
 from deep_3drecon.shading import sh_basis
 
-N_KEY_FRAMES = 32
-KEY_SIGMAS = (3.0, 3.0, 3.0, 2.0, 2.0, 1.3, 1.3)  # px of the canonical crop, one Gauss-Newton step each
+KEY_SIGMAS = (3.0, 3.0, 2.0, 2.0, 1.3, 1.3)  # px of the canonical crop, one Gauss-Newton step each
 FRAME_SIGMAS = (2.0, 1.3, 1.3)
 CHUNK = 16
-N_INDEPENDENT = 800.0  # what the pixels of one frame are worth, beside fit.N_INDEPENDENT of its landmarks
 LANDMARK_SHARE = 0.3  # of the weight that landmarks have where they are alone
-LIP_SHARE = 1.0  # the same for lips, lids and irises
+LIP_SHARE = 3.0  # the same for lips, lids and irises
 EXPRESSION_SPREAD = 0.15  # standard deviation about what landmarks said
-LEAST_NOISE = 0.006  # of a logarithm
-OUTLIER = 2.5  # times the noise, where a point counts for a quarter
-LIGHT_RIDGE = 1.0
-POSE_CUTOFF_HZ = 7.0
-
-
-class PhotometricError(ValueError):
-    """A track and frames that do not belong together."""
-
-
-@dataclass
-class Reference:
-    """What the points look like: colour (N, C) logarithms without light, noise (C,), and trust (N,) 0..1."""
-
-    colour: torch.Tensor
-    noise: torch.Tensor
-    trust: torch.Tensor
-
-
-@dataclass
-class View:
-    """The points in T frames: values (T, N, C), slopes (T, N, C, 2), bands (T, N, 9), weight (T, N), 0 where hidden."""
-
-    values: torch.Tensor
-    slopes: torch.Tensor
-    bands: torch.Tensor
-    weight: torch.Tensor
-
-
-def view_points(surface, id, state, pictures):
-    """`View` of feature pictures (T, H, W, C) under id (n_id,) and state (exp, angle, trans)."""
-    exp, angle, trans = (x.float() for x in state)
-    id = id.float()
-    vertices = surface.model.vertices(id.expand(len(exp), -1), exp)
-    normals, facing = look(surface, vertices, angle, trans)
-    places = camera.project(camera.pose(surface.points(id, exp), angle, trans))
-    values, slopes = (torch.from_numpy(x) for x in sample(pictures, places.numpy()))
-    return View(values, slopes, sh_basis(normals), torch.from_numpy(facing).square())
-
-
-def fit_light(bands, residual, weight):
-    """Logarithm of the light (T, 9, C): weighted least squares of residual (T, N, C) on bands (T, N, 9), weight (T, N, C)."""
-    scaled = bands[:, :, None] * weight[..., None]  # (T, N, C, 9)
-    matrix = torch.einsum("tnci,tnj->tcij", scaled, bands) + LIGHT_RIDGE * torch.eye(9)
-    right = torch.einsum("tnci,tnc->tci", scaled, residual)
-    return torch.linalg.solve(matrix, right[..., None])[..., 0].transpose(1, 2)
-
-
-def robust(residual, noise):
-    """Weight 0..1 of residuals (T, N, C): one channel far off puts the point in doubt."""
-    doubt = (residual / (OUTLIER * noise)).square()
-    return (1 / (1 + doubt).square()).amin(-1, keepdim=True).expand_as(residual)
-
-
-def find_reference(view, rounds=4):
-    """`Reference` from K frames, and what remains of them (K, N, C) with its weights."""
-    weight = view.weight[..., None].expand_as(view.values).clone()
-    light = torch.zeros(len(view.values), 9, view.values.shape[-1])
-    for _ in range(rounds):
-        bare = view.values - view.bands @ light
-        colour = (bare * weight).sum(0) / weight.sum(0).clamp_min(1e-6)
-        residual = view.values - colour
-        light = fit_light(view.bands, residual, weight)
-        residual = residual - view.bands @ light
-        noise = _noise(residual, view.weight)
-        weight = view.weight[..., None] * robust(residual, noise)
-    trust = (view.weight > 0).float().sum(0)
-    trust = (trust / (trust + 3)) * (weight[..., 0].sum(0) / view.weight.sum(0).clamp_min(1e-6))
-    return Reference(colour, noise, trust), residual, weight
-
-
-def _noise(residual, weight):
-    seen = weight > 0
-    return (1.4826 * residual[seen].abs().median(0).values).clamp_min(LEAST_NOISE)
-
-
-def compare(view, reference):
-    """Residual (T, N, C) of frames against a reference, light fitted, and weights."""
-    residual = view.values - reference.colour
-    base = (view.weight * reference.trust)[..., None]
-    weight = base * robust(residual - residual.median(1, keepdim=True).values, 3 * reference.noise)
-    for _ in range(3):
-        rest = residual - view.bands @ fit_light(view.bands, residual, weight)
-        weight = base * robust(rest, reference.noise)
-    return rest, weight
-
-
-def pixel_equations(surface, id, state, view, residual, weight, noise, with_id=False):
-    """Normal matrix (T, P, P) and right side (T, P) of expression, angle, trans [and identity, last] from pixels, float64."""
-    exp, angle, trans = (x.float() for x in state)
-    points = surface.points(id.float(), exp)
-    rotation = camera.rotation_matrix(angle)
-    posed = points @ rotation.transpose(-1, -2) + trans[:, None]
-    depth = camera.CAMERA_Z_DM - posed[..., 2]
-    scale = (camera.FOCAL_PX / depth)[..., None]
-    right, down = view.slopes[..., 0] * scale, view.slopes[..., 1] * scale
-    along = (right * posed[..., :1] - down * posed[..., 1:2]) / depth[..., None]
-    by_place = torch.stack([right, -down, along], -1)  # (T, N, C, 3)
-    by_point = by_place @ rotation[:, None]
-    step = 1e-3
-    turns = torch.stack(
-        [
-            (camera.rotation_matrix(angle + step * e) - camera.rotation_matrix(angle - step * e)) / (2 * step)
-            for e in torch.eye(3)
-        ],
-        1,
-    )
-    turned = torch.einsum("tkij,tnj->tnik", turns, points)
-    columns = [
-        _through(by_point, surface.exp),
-        by_place @ turned,
-        by_place,
-    ]
-    if with_id:
-        columns.append(_through(by_point, surface.id))
-    scaled = (weight / noise.square() * (N_INDEPENDENT / weight.shape[1])).sqrt()
-    jacobian = (torch.cat(columns, -1) * scaled[..., None]).flatten(1, 2)
-    error = (residual * scaled).flatten(1)
-    matrix = jacobian.transpose(1, 2) @ jacobian
-    return matrix.double(), -(jacobian.transpose(1, 2) @ error[..., None])[..., 0].double()
-
-
-def _through(by_point, basis):
-    """(T, N, C, 3) slopes and basis (N, 3, k) -> (T, N, C, k)."""
-    t, n, c, _ = by_point.shape
-    rows = by_point.permute(1, 0, 2, 3).reshape(n, t * c, 3)
-    return torch.bmm(rows, basis).view(n, t, c, -1).permute(1, 0, 2, 3)
-
-
-def key_frames(track, n=N_KEY_FRAMES):
-    """Up to n valid frames (ids) that differ most in pose and mouth: the farthest from those chosen, one after the other."""
-    parts = track.parts()
-    mouth = parts["exp"]
-    where = np.concatenate([parts["angle"] / 0.1, mouth / 0.3], 1)
-    found = np.flatnonzero(track.valid)
-    where = where[found]
-    chosen = [int(np.argmin(np.linalg.norm(where - np.median(where, 0), axis=1)))]
-    distance = np.linalg.norm(where - where[chosen[0]], axis=1)
-    while len(chosen) < min(n, len(found)):
-        chosen.append(int(np.argmax(distance)))
-        distance = np.minimum(distance, np.linalg.norm(where - where[chosen[-1]], axis=1))
-    return np.sort(found[chosen])
+POSE_CUTOFF_HZ = 5.5
+LIGHT_CUTOFF_HZ = 1.0
+COLOUR_SIGMA = 1.0  # px of the canonical crop
+LEAST_KEYS = 3
 
 
 def refine_clip(track, frames, model=None, bias=None):
-    """A FaceTrack and the frames it was made from -> the refined FaceTrack, `gamma` of its coefficients zero still.
+    """A FaceTrack and the frames it was made from -> the refined FaceTrack, its `gamma` the light of every frame.
 
-    frames: a function without arguments that gives an iterator of the T frames (H, W, 3) uint8 RGB, since they are read twice,
-    or a sequence of them. bias: as in `fit.fit_clip`, that of the landmarks in the track. Frames that are not valid, and clips
-    with fewer than three valid frames, keep what they have.
+    frames: see `photometric_frames`; they are read twice. bias: as in `fit.fit_clip`, that of the landmarks in the track.
+    Frames that are not valid keep what they have; clips with fewer than three valid frames only get their light.
     """
     model = model or load_face_model(track.face_model)
     _check(track, model)
-    if track.valid.sum() < 3:
-        return track
-    problem = _Problem(track, model, bias)
-    keys = key_frames(track)
-    crops = np.stack([crop for _, crop in _crops(track, frames, set(keys.tolist()))])
-    id, state, references = _fit_identity(problem, keys, crops)
-    exp, angle, trans = _fit_frames(problem, id, frames, references)
-    coeff = model.layout.join(id=id.expand(len(track), -1).clone(), exp=exp, angle=angle, trans=trans)
-    return replace(track, coeff=coeff.mul(1e6).round().div(1e6).float().numpy() + np.float32(0))
+    problem, keys = _Problem(track, model, bias), key_frames(track)
+    cut = np.stack([crop for _, crop in crops(track, frames, keys)])
+    if len(keys) < LEAST_KEYS:
+        gamma = _light(problem.surface, problem.parts["id"][keys[0]], problem.start(keys), cut)[1]
+        return _with(track, model, gamma=gamma[:1].expand(len(track), -1))
+    id, state, references = _fit_identity(problem, keys, cut)
+    albedo, _ = _light(problem.surface, id, state, cut)
+    exp, angle, trans, equations = _fit_frames(problem, id, frames, references, albedo)
+    gamma = torch.from_numpy(whittaker(solve_light(*equations).numpy(), LIGHT_CUTOFF_HZ, track.fps))
+    return _with(track, model, id=id.expand(len(track), -1), exp=exp, angle=angle, trans=trans, gamma=gamma)
+
+
+def photometric_residual(track, frames, model=None):
+    """How far the clip is from its face: mean absolute difference, 0..255, of the skin's pixels from albedo times light.
+
+    Albedo of each point and light of each frame are the best for the track as it is, whatever its `gamma`; over the key frames.
+    Returns the mean of the nine tenths of the points that fit best, so that what covers a face does not count.
+    """
+    model = model or load_face_model(track.face_model)
+    _check(track, model)
+    keys, surface = key_frames(track), surface_points(model)
+    cut = np.stack([crop for _, crop in crops(track, frames, keys)])
+    parts = {name: torch.from_numpy(np.ascontiguousarray(value[keys])) for name, value in track.parts().items()}
+    state = tuple(parts[name] for name in ("exp", "angle", "trans"))
+    albedo, gamma = _light(surface, parts["id"][0], state, cut)
+    colours, bands, weight = _colours(surface, parts["id"][0], state, cut)
+    miss = (colours - albedo * band_shade(bands, gamma)).abs().mean(-1)[weight > 0]
+    return float(miss[miss <= miss.quantile(0.9)].mean())
+
+
+def _with(track, model, **parts):
+    """The track with some parts of its coefficients replaced."""
+    kept = {k: torch.from_numpy(np.array(v, np.float64)) for k, v in track.parts().items()}
+    coeff = model.layout.join(**(kept | {name: value.double() for name, value in parts.items()}))
+    # to a millionth, as in `fit`: the same clip gives the same bytes
+    return replace(track, coeff=(coeff.mul(1e6).round().div(1e6) + 0.0).float().numpy())
+
+
+def _colours(surface, id, state, cut):
+    """Colours (K, N, 3) 0..255 of the points in crops (K, 224, 224, 3), bands (K, N, 9) and weight (K, N)."""
+    exp, angle, trans = (x.float() for x in state)
+    normals, facing = look(surface, surface.model.vertices(id.float().expand(len(exp), -1), exp), angle, trans)
+    places = camera.project(camera.pose(surface.points(id.float(), exp), angle, trans))
+    soft = np.stack([cv2.GaussianBlur(crop, (0, 0), COLOUR_SIGMA) for crop in cut]).astype(np.float32)
+    colours, _ = sample(soft, places.numpy())
+    return torch.from_numpy(colours), sh_basis(normals), torch.from_numpy(facing).square()
+
+
+def _light(surface, id, state, cut):
+    """Albedo (N, 3) of the points and gamma (K, 27) of the frames."""
+    return fit_albedo(*_colours(surface, id, state, cut))
 
 
 def _check(track, model):
@@ -222,28 +127,10 @@ class _Problem:
         return tuple(self.parts[name][frames] for name in ("exp", "angle", "trans"))
 
     def landmark_system(self, id, state, frames):
-        """As `fit._frame_system`, for some frames."""
+        """As `fit.frame_system`, for some frames."""
         prior = {"mean": self.parts["exp"][frames], "precision": self.precision}
         ids = id.expand(len(state[0]), -1)
         return fit.frame_system(self.linear, ids, state, self.found[frames], self.mask[frames], prior)
-
-
-def _crops(track, frames, wanted=None):
-    """(t, crop (224, 224, 3) uint8) of the wanted frames, or all."""
-    count = 0
-    for t, frame in enumerate(frames() if callable(frames) else frames):
-        count += 1
-        if t < len(track) and (wanted is None or t in wanted):
-            if frame.shape[1::-1] != tuple(track.frame_size):
-                raise PhotometricError(
-                    f"frame {t} is {frame.shape[1]}x{frame.shape[0]}, the track's are {track.frame_size}: give the frames "
-                    "that the track was made from"
-                )
-            yield t, cut_crop(frame, track.crop[t])
-    if count < len(track):
-        raise PhotometricError(
-            f"{count} frames came, the track has {len(track)}: give the frames that it was made from"
-        )
 
 
 def _fit_identity(problem, keys, crops):
@@ -276,23 +163,26 @@ def _fit_identity(problem, keys, crops):
     return id, state, references
 
 
-def _fit_frames(problem, id, frames, references):
-    """Expression, angle, trans (T, ...) of all frames under an identity; the pose steadied."""
-    track, done, systems = problem.track, [], []
-    chunk = []
-    for t, crop in _crops(track, frames):
+def _fit_frames(problem, id, frames, references, albedo):
+    """Expression, angle, trans (T, ...) of all frames under an identity, the pose steadied; and equations of their light."""
+    track, done, systems, chunk = problem.track, [], [], []
+    for t, crop in crops(track, frames):
         chunk.append(crop)
         if len(chunk) == CHUNK or t == len(track) - 1:
             part = slice(t + 1 - len(chunk), t + 1)
-            state, matrix = _fit_chunk(problem, id, part, np.stack(chunk), references)
+            cut = np.stack(chunk)
+            state, matrix = _fit_chunk(problem, id, part, cut, references)
+            colours, bands, weight = _colours(problem.surface, id, state, cut)
+            sure = trusted(colours, bands, weight, albedo)
             done.append(state)
-            systems.append(matrix)
+            systems.append((matrix, *light_equations(colours, bands, sure, albedo)))
             chunk = []
     exp, angle, trans = (torch.cat(x) for x in zip(*done, strict=True))
     lost = torch.from_numpy(~track.valid)
     for value, name in ((exp, "exp"), (angle, "angle"), (trans, "trans")):
         value[lost] = problem.parts[name][lost]
-    return _steadied(exp, angle, trans, torch.cat(systems), track.fps)
+    matrix, *equations = (torch.cat(x) for x in zip(*systems, strict=True))
+    return *_steadied(exp, angle, trans, matrix, track.fps), equations
 
 
 def _fit_chunk(problem, id, part, crops, references):

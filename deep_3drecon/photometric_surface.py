@@ -123,20 +123,6 @@ def look(surface, vertices, angle, trans):
     return normals, np.where(shown & (facing > LEAST_FACING), facing, 0).astype(np.float32)
 
 
-def cut_crop(frame, crop):
-    """The canonical crop (224, 224, 3) uint8 of a frame (H, W, 3) uint8 by its affine (2, 3); what lies outside is repeated."""
-    affine, factor = np.asarray(crop, np.float64).copy(), np.linalg.norm(np.asarray(crop)[0, :2])
-    shrink = max(1, int(round(1 / factor)))
-    if shrink > 1:  # average first, or fine detail flickers
-        height, width = frame.shape[:2]
-        frame = cv2.resize(frame, (max(1, width // shrink), max(1, height // shrink)), interpolation=cv2.INTER_AREA)
-        scale = np.array([width / frame.shape[1], height / frame.shape[0]])
-        affine[:, 2] += affine[:, :2] @ (0.5 * scale - 0.5)
-        affine[:, :2] *= scale
-    size = (camera.CROP_SIZE, camera.CROP_SIZE)
-    return cv2.warpAffine(frame, affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
 def feature_picture(crop, sigma):
     """Crop (H, W, 3) uint8 -> (H, W, N_CHANNELS) float32, blurred by sigma px.
 

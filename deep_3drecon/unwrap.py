@@ -166,7 +166,7 @@ def unwrap(picture, place, cosine, model, distrust=(), size=1024):
     filled = fill_vertices(colours, known, model.triangles, model.weld, fallback)
 
     attributes = np.concatenate([place.numpy(), cosine[:, None], filled], 1)[None].astype(np.float32)
-    rast, at = _in_uv(model, attributes, size)
+    rast, at = texels(model, attributes, size)
     drawn = rast[..., 3] > 0
     texel = at[..., :2] / np.maximum(at[..., 2:3], 1e-6)
     visible = drawn & seen(texel, at[..., 2], at[..., 3], depths, box, extent)
@@ -177,14 +177,14 @@ def unwrap(picture, place, cosine, model, distrust=(), size=1024):
     colour = _from_other_side(
         colour, visible * np.clip((at[..., 3] - 0.1) / 0.2, 0, 1), visible, at[..., 4:], drawn, size
     )
-    nearest = _nearest_drawn(drawn)
+    nearest = nearest_drawn(drawn)
     colour, smooth, visible = (
         a.reshape(size * size, -1)[nearest].reshape(size, size, -1) for a in (colour, at[..., 4:], visible)
     )
     return Atlas(colour, smooth, visible[..., 0], rast)
 
 
-def _in_uv(model, attributes, size):
+def texels(model, attributes, size):
     """Triangles drawn in uv space: rast (S, S, 4) and attributes (S, S, C)."""
     clip = np.concatenate([model.uv * 2 - 1, np.zeros((len(model.uv), 1)), np.ones((len(model.uv), 1))], 1)
     rast = rasterizer.rasterize(clip[None].astype(np.float32), model.triangles, (size, size))
@@ -207,7 +207,7 @@ def _from_other_side(colour, trust, visible, filled, drawn, size):
     return np.where(visible[..., None] > 0, colour, colour + weight * (matched - colour)).astype(np.float32)
 
 
-def _nearest_drawn(drawn):
+def nearest_drawn(drawn):
     """Flat index of the nearest drawn texel for every texel: colours reach past the rims of the islands."""
     _, labels = cv2.distanceTransformWithLabels(
         (~drawn).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL

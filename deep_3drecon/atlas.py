@@ -1,0 +1,181 @@
+"""The texture of one person from many frames of a clip: light taken off, robust to hands and glints, without holes.
+
+    person = build_atlas(refined_track, frames, model)
+    person.colour        # (S, S, 3) float32 0..255 under even light, first row v = 0, as `rasterizer.texture` wants it
+    person.confidence    # (S, S) float32 0..1
+
+Every texel looks up its place in each chosen frame, where the frame shows it. What most frames say, weighed by how squarely they
+see it, counts. Texels that no frame shows take those of the other side of the face, and else what their surroundings have.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from deep_3drecon import camera, rasterizer, unwrap
+from deep_3drecon.mouth_atlas import LAYERS, inner_parts, learn_mouth
+from deep_3drecon.photometric_frames import chosen, key_frames
+from deep_3drecon.photometric_light import drawn_shade
+from deep_3drecon.shading import sh_basis
+
+N_FRAMES = 24
+SIZE = 512
+BAND_ROWS = 64  # rows of the atlas blended at a time; bounds memory
+NEAR_LEVELS = 18.0  # 0..255: colours that far from the median count for half
+LEAST_FACING = 0.2
+MIRROR_TRUST = 0.3
+WALL = np.array([70.0, 30.0, 28.0])  # sRGB of the dark in a mouth
+
+
+@dataclass
+class PersonTexture:
+    """Texture of one person. Arrays are (S, S, ...) with row 0 at v = 0.
+
+    colour (S, S, 3) float32 0..255, filled everywhere; confidence (S, S) float32 0..1: 1 seen often and squarely, up to 0.3
+    taken from the other side, 0 made up; mouth: `mouth_atlas.Mouth`, None where the model has no mouth.
+    """
+
+    colour: np.ndarray
+    confidence: np.ndarray
+    mouth: object = None
+
+    def picture(self):
+        """(S, S, 3) uint8 with v = 1 in the first row, as texture files are stored."""
+        return np.ascontiguousarray(self.colour[::-1].clip(0, 255).round().astype(np.uint8))
+
+
+def build_atlas(track, frames, model, size=SIZE, n_frames=N_FRAMES):
+    """`PersonTexture` from a FaceTrack with light (`photometric.refine_clip`) and its frames (as there)."""
+    keys = key_frames(track, n_frames)
+    pictures = [frame for _, frame in chosen(track, frames, keys)]
+    geometry = [FrameGeometry(track, model, t) for t in keys]
+    rast, _ = unwrap.texels(model, np.zeros((1, model.n_vertices, 1), np.float32), size)
+    drawn = rast[..., 3] > 0
+    colours = np.zeros((len(keys), size, size, 3), np.float32)
+    weights = np.zeros((len(keys), size, size), np.float32)
+    for k, (view, frame) in enumerate(zip(geometry, pictures, strict=True)):
+        colours[k], weights[k] = view.texels(frame, rast, drawn)
+    colour, confidence = np.empty((size, size, 3), np.float32), np.empty((size, size), np.float32)
+    for top in range(0, size, BAND_ROWS):
+        rows = slice(top, top + BAND_ROWS)
+        colour[rows], confidence[rows] = blend(colours[:, rows], weights[:, rows])
+    confidence[~np.isin(rast[..., 3].astype(int) - 1, np.flatnonzero(_outer_triangles(model)))] = 0
+    colour, confidence = _from_other_side(colour, confidence, model, rast)
+    colour = _filled(colour, confidence, model, rast, drawn)
+    mouth = learn_mouth(track, frames, model)
+    if mouth is not None:
+        colour, confidence = _with_mouth(colour, confidence, mouth, model, rast)
+    return PersonTexture(colour.astype(np.float32), confidence.astype(np.float32), mouth)
+
+
+def _with_mouth(colour, confidence, mouth, model, rast):
+    """Teeth, tongue and walls of the mouth in the texture: from the mouth's layers, the walls made."""
+    colour, face = colour.copy(), rast[..., 3].astype(int) - 1
+    at = rasterizer.interpolate(model.mean.numpy()[None], rast[None], model.triangles)[0]
+    for name, ids in inner_parts(model).items():
+        member = np.isin(model.triangles, ids).all(1)
+        texels = (face >= 0) & member[face.clip(0)]
+        layer = next((mouth.layers[k] for k, parts in LAYERS.items() if name in parts), None)
+        if layer is None:
+            colour[texels], confidence[texels] = WALL * np.clip(colour.mean() / 150, 0.3, 1.2), 0
+        else:
+            colour[texels], confidence[texels] = layer.at(at[texels])
+    return colour, confidence
+
+
+class FrameGeometry:
+    """Where the head of one frame of a track is seen: place (V, 3) in source pixels, cosine (V,) to the camera, normals (V, 3).
+
+    shift (V, 3): displacement of the unposed vertices, dm.
+    """
+
+    def __init__(self, track, model, t, shift=None):
+        parts = {k: torch.from_numpy(np.array(v[t], np.float32)) for k, v in track.parts().items()}
+        vertices = model.vertices(parts["id"], parts["exp"])
+        posed = camera.pose(vertices if shift is None else vertices + shift, parts["angle"], parts["trans"])
+        back = camera.invert_affine(torch.from_numpy(track.crop[t]).double()).float()
+        self.model, self.gamma = model, parts["gamma"]
+        self.place = unwrap.places(posed, back)
+        self.cosine, self.normals = unwrap.facing(model, posed), model.normals(posed)
+
+    def texels(self, frame, rast, drawn):
+        """Colour without light (S, S, 3) and weight (S, S) of what a frame (H, W, 3) uint8 says of each texel."""
+        attributes = np.concatenate([self.place.numpy(), self.cosine[:, None], self.normals.numpy()], 1)
+        at = rasterizer.interpolate(attributes[None].astype(np.float32), rast[None], self.model.triangles)[0]
+        flat, shown = self.shown(at, drawn, frame)
+        picture = unwrap.sample(frame, flat)
+        normals = torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(at[..., 4:])), dim=-1)
+        shade = drawn_shade(sh_basis(normals), self.gamma).numpy()
+        weight = shown * np.square((at[..., 3] - LEAST_FACING).clip(0))
+        blown = np.clip((252 - picture.max(-1)) / 12, 0, 1)  # what is white by glare has lost its colour
+        return picture / shade, (weight * (0.02 + 0.98 * blown)).astype(np.float32)
+
+    def shown(self, at, drawn, frame, triangles=None):
+        """Source pixels (S, S, 2) of texels with attributes at (S, S, 4+) and whether the frame shows them (S, S).
+
+        triangles: those that can hide a texel, all by default.
+        """
+        triangles = self.model.triangles if triangles is None else triangles
+        box = unwrap.bounding_box(self.place, 0.02)
+        depths = unwrap.depth_picture(self.place, triangles, box)
+        flat = at[..., :2] / np.maximum(at[..., 2:3], 1e-6)
+        return flat, drawn & unwrap.seen(flat, at[..., 2], at[..., 3], depths, box, frame.shape[1::-1])
+
+
+def blend(colours, weights, near_levels=NEAR_LEVELS):
+    """What most frames say: colours (K, ..., 3), weights (K, ...) -> colour (..., 3), confidence (...) 0..1.
+
+    The weighted median of the brightness, and the mean of the frames whose colour is near the one found there.
+    """
+    bright = colours.mean(-1)
+    order = np.argsort(bright, 0)
+    running = np.cumsum(np.take_along_axis(weights, order, 0), 0)
+    middle = (running < 0.5 * running[-1:]).sum(0).clip(max=len(colours) - 1)
+    pick = np.take_along_axis(order, middle[None], 0)
+    median = np.take_along_axis(colours, pick[..., None], 0)
+    far = np.abs(colours - median).max(-1) / near_levels
+    near = weights / (1 + np.square(far)) ** 2
+    total = near.sum(0)
+    colour = (colours * near[..., None]).sum(0) / np.maximum(total, 1e-6)[..., None]
+    agreed = total / np.maximum(weights.sum(0), 1e-6)
+    return colour, (agreed * total / (total + 0.5)).astype(np.float32)
+
+
+def _outer_triangles(model):
+    """(F,) bool: skin and eyeballs; what lies in the mouth has its own way."""
+    inside = np.zeros(model.n_vertices, bool)
+    for ids in inner_parts(model).values():
+        inside[ids] = True
+    return ~inside[model.triangles].all(1)
+
+
+def _from_other_side(colour, confidence, model, rast):
+    """Texels of little confidence take those at the mirrored place."""
+    at = rasterizer.interpolate(model.uv[model.mirror][None].astype(np.float32), rast[None], model.triangles)
+    both = np.concatenate([colour, confidence[..., None]], -1)[None].astype(np.float32)
+    other = rasterizer.texture(both, np.ascontiguousarray(at))[0]
+    trust = other[..., 3] * (rast[..., 3] > 0)
+    share = trust * (1 - confidence) ** 2
+    share = (share / np.maximum(share + confidence, 1e-6))[..., None]
+    # the sides of a face differ in tone, smoothly: only detail is taken over where the own tone is known
+    taken = other[..., :3]
+    return colour + share * (taken - colour), np.maximum(confidence, MIRROR_TRUST * trust)
+
+
+def _filled(colour, confidence, model, rast, drawn):
+    """Texels without confidence take a smooth fill over the surface, and what lies between the islands the nearest texel."""
+    size = len(colour)
+    column, row = ((model.uv * size).astype(int).clip(0, size - 1)).T
+    soft = cv2.GaussianBlur(confidence, (0, 0), size / 256)
+    mean = cv2.GaussianBlur(colour * confidence[..., None], (0, 0), size / 256) / np.maximum(soft, 1e-4)[..., None]
+    known = confidence[row, column] > 0.1
+    picked = mean[row, column]
+    fallback = np.median(picked[known], 0) if known.any() else np.full(3, 128.0)
+    smooth = unwrap.fill_vertices(picked, known, model.triangles, model.weld, fallback)
+    smooth = rasterizer.interpolate(smooth[None], rast[None], model.triangles)[0]
+    share = np.clip(confidence / 0.12, 0, 1)
+    share = cv2.GaussianBlur(share, (0, 0), size / 340) * share
+    colour = smooth + share[..., None] * (colour - smooth)
+    return colour.reshape(-1, 3)[unwrap.nearest_drawn(drawn)].reshape(size, size, 3)
