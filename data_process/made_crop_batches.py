@@ -14,8 +14,9 @@ from deep_3drecon.open_regressor import into_crop, matrix_from_6d
 
 TEST_EVERY = 10  # each tenth person is kept for testing
 # millimetres, degrees, pixels of the canonical crop and deviations against each other
-WEIGHTS = {"mouth": 1.0, "lips": 0.5, "exp": 0.4, "shape": 0.25, "id": 0.15, "turn": 0.15, "place": 0.2,
-           "presence": 1.0, "sure": 0.1}  # fmt: skip
+WEIGHTS = {"mouth": 1.0, "lips": 0.15, "exp": 20.0, "shape": 0.05, "id": 0.3, "turn": 0.06, "place": 0.05,
+           "presence": 0.5, "sure": 0.03}  # fmt: skip
+HARDNESS = (0.0, 0.3, 0.7, 1.0)
 
 
 class FaceData:
@@ -40,7 +41,7 @@ class FaceData:
         rows = {"crops": [], "change": [], "present": [], "angle": [], "trans": [], "exp": [], "id": []}
         for number in numbers:
             person, k = self.people[self.places[number][0]], self.places[number][1]
-            degree = hard if hard is not None else rng.choice([0.3, 0.7, 1.0])
+            degree = hard if hard is not None else rng.choice(HARDNESS)
             crop, change, present = draw_crop(
                 person.pictures[k], person.regions[k], person.landmarks[k], person.affine[k], rng, degree
             )

@@ -53,10 +53,11 @@ def alignment(landmarks):
 
 
 def draw_alignment(landmarks, rng):
-    """The alignment, but shifted, scaled and turned as crops are that were guessed from other frames."""
-    scale = np.exp(np.clip(rng.normal(0, 0.11), -0.3, 0.3))
-    turn = np.clip(rng.normal(0, 0.06), -0.25, 0.25)
-    shift = np.clip(rng.normal(0, 10 if rng.random() < 0.7 else 22, 2), -45, 45)
+    """The alignment, a little off as after a first look, or shifted, scaled and turned as if guessed from other frames."""
+    off = 0.3 if rng.random() < 0.6 else 1.0
+    scale = np.exp(off * np.clip(rng.normal(0, 0.11), -0.3, 0.3))
+    turn = off * np.clip(rng.normal(0, 0.06), -0.25, 0.25)
+    shift = off * np.clip(rng.normal(0, 10 if rng.random() < 0.7 else 22, 2), -45, 45)
     linear = scale * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     change = np.concatenate([linear, (MIDDLE_PX - linear @ MIDDLE_PX + shift)[:, None]], 1)
     return compose(change, alignment(landmarks))

@@ -77,12 +77,12 @@ def spreads(network):
 
 def train(args):
     """Go on from the last state in the output folder, if any; at the end write the regressor there."""
-    folder, began = Path(args.output), time.monotonic()
+    folder, began, worked = Path(args.output), time.monotonic(), time.process_time()
     folder.mkdir(parents=True, exist_ok=True)
     data, state_path = FaceData(args.data, "train"), folder / "state.pt"
     rng = np.random.default_rng((args.seed, 0))
     torch.manual_seed(args.seed)
-    network = new_network(data, args, rng)
+    network = OpenRegressor.load(args.start).network if args.start else new_network(data, args, rng)
     optimizer = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.steps, pct_start=0.1)
     step, seconds = 0, 0.0
@@ -118,7 +118,7 @@ def train(args):
         if step % (4 * 2 * ROUND) == 0 or step >= args.steps:
             print(f"step {step}: " + ", ".join(f"{name} {v.item():.3f}" for name, v in costs.items()), flush=True)
     state = {"network": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
-    state |= {"step": step, "seconds": seconds + time.monotonic() - began}
+    state |= {"step": step, "seconds": seconds + time.process_time() - worked}
     torch.save(state, state_path.with_suffix(".part"))
     os.replace(state_path.with_suffix(".part"), state_path)
     if step < args.steps:
@@ -127,7 +127,7 @@ def train(args):
     facts = {name: getattr(args, name) for name in ("seed", "steps", "batch", "lr")}
     facts |= {
         "trained_on": f"{len(data)} pictures of {len(data.people)} made people",
-        "minutes": round(state["seconds"] / 60, 1),
+        "core_minutes": round(state["seconds"] / 60, 1),
     }
     OpenRegressor(model.eval()).save(folder, steps_done=step, **facts)
 
@@ -234,6 +234,7 @@ def main(argv=None):
     training.add_argument("--output", required=True, help="folder for the regressor and the state of its training")
     for name, value in {"steps": 3584, "batch": 64, "width": 24}.items():
         training.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
+    training.add_argument("--start", help="folder of a regressor to begin with")
     training.add_argument("--lr", type=float, default=2e-3, help="largest step size (default 0.002)")
     testing = commands.add_parser("people", help="errors on made people kept for testing")
     releasing = commands.add_parser("release", help="measure weights and put them in the place of the released ones")
