@@ -10,20 +10,33 @@ from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import fit_clip, reproject, reprojection_error
 from deep_3drecon.landmark_bias import bias
 from deep_3drecon.landmarks import interocular, lip_opening
+from deep_3drecon.photometric import refine_clip
 from deep_3drecon.track import FPS, FaceTrack
 
 
-def track_video(path, face_model="open", partial=False) -> FaceTrack:
+def track_video(path, face_model="open", partial=False, photometric=False) -> FaceTrack:
     """Follow the largest face of a video of any rate, resampled to 25 fps.
 
-    partial: take what a damaged file yields before its damage. Raises VideoError for a file that is no video,
+    partial: take what a damaged file yields before its damage. photometric: refine shape, pose, expression and light by the pixels
+    (`deep_3drecon.photometric`), which reads the video twice more. Raises VideoError for a file that is no video,
     NoFaceError for one without a face.
     """
     try:
         found = landmarker().track(read_frames(path, fps=FPS, partial=partial))
     except NoFaceError as error:
         raise NoFaceError(f"{path}: {error}") from error
-    return track_landmarks(found, face_model)
+    track = track_landmarks(found, face_model)
+    return refine_track(track, video_frames(path, partial)) if photometric else track
+
+
+def video_frames(path, partial=False):
+    """The frames of a video at the rate of tracks, as the photometric stage and the atlas want them: to be read repeatedly."""
+    return lambda: read_frames(path, fps=FPS, partial=partial)
+
+
+def refine_track(track, frames) -> FaceTrack:
+    """`photometric.refine_clip` for tracks of our landmarker."""
+    return refine_clip(track, frames, load_face_model(track.face_model), bias)
 
 
 def track_landmarks(track, face_model="open") -> FaceTrack:

@@ -24,7 +24,7 @@ N_FRAMES = 24
 SIZE = 512
 BAND_ROWS = 64  # rows of the atlas blended at a time; bounds memory
 NEAR_LEVELS = 18.0  # 0..255: colours that far from the median count for half
-LEAST_FACING = 0.2
+LEAST_FACING = 0.3
 MIRROR_TRUST = 0.3
 WALL = np.array([70.0, 30.0, 28.0])  # sRGB of the dark in a mouth
 

@@ -25,7 +25,11 @@ class PersonPainter:
         self.mouth, self.layer = person.mouth, np.zeros((model.n_vertices, len(LAYERS)), np.float32)
         for name, ids in inner_parts(model).items():
             self.shift[ids] = torch.tensor(SETTLED.get(name, (0.0, 0.0, 0.0)))
-            self.sink[ids], self.inside[ids], known[ids] = SINK_DM, 1, True
+            self.inside[ids], known[ids] = 1, True
+        cavity = model.regions["mouth_inside"]
+        self.sink[cavity] = SINK_DM * ((0.3 - model.mean[cavity, 2]) / 0.1).clamp(0, 1)
+        for name in SETTLED:
+            self.sink[model.regions[name]] = SINK_DM
         for k, parts in enumerate(LAYERS.values()):
             for name in parts:
                 self.layer[model.regions[name], k] = 1

@@ -69,10 +69,11 @@ def inner_parts(model):
 
 
 def learn_mouth(track, frames, model, n_frames=N_FRAMES):
-    """`Mouth` of the person in a FaceTrack and its frames (see `photometric_frames`); None for a model without teeth and tongue."""
+    """`Mouth` of the person in a FaceTrack and its frames (see `photometric_frames`); None for other models than
+    the open head, whose teeth and tongue it knows."""
     from deep_3drecon.atlas import FrameGeometry
 
-    if not all(len(model.regions[name]) for name in SETTLED):
+    if model.name != "open":
         return None
     shift = torch.zeros(model.n_vertices, 3)
     for name, by in SETTLED.items():

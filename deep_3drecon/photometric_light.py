@@ -9,7 +9,7 @@ import torch
 from deep_3drecon.shading import AMBIENT
 
 ROUNDS = 6
-SHADES = 0.55, 1.5
+SHADES = 0.7, 1.4
 OUTLIER_LEVELS = 12.0  # 0..255: residual at which a point counts for a quarter
 COMMON = 0.02  # how strongly each frame's light is held to that of the clip, against the data
 EVEN = 0.003  # how strongly the clip's light is held to even light

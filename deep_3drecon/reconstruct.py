@@ -1,10 +1,13 @@
 """Video -> face track, and a video to judge it by.
 
     python -m deep_3drecon.reconstruct --video talk.mp4 --output track.npz --overlay overlay.mp4
+    python -m deep_3drecon.reconstruct --video talk.mp4 --output track.npz --photometric --texture face.png
 
-Any video FFmpeg reads; the largest face is followed at 25 fps. The overlay shows the frame, and beside it the same
-frame under the fitted head, with the lips and lids that were found drawn as dots. This is a command line only: nothing
-imports it.
+Any video FFmpeg reads; the largest face is followed at 25 fps. --photometric refines the track by the pixels and adds the light
+of every frame. --texture writes the texture of the person without light (first row v = 1), and beside it, as
+face.confidence.png, how sure each texel is. The overlay shows the frame, and beside it the same frame under the fitted head,
+with the lips and lids that were found drawn as dots; with --texture, under the head in its own texture. This is a
+command line only: nothing imports it.
 """
 
 import argparse
@@ -16,14 +19,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_process.face_tracks import track_quality, track_video
+from data_process.face_tracks import refine_track, track_quality, track_video, video_frames
 from data_process.landmarks import NoFaceError
 from data_process.segments import crop_square
 from data_process.video import VideoError, VideoWriter, probe, read_frames
 from deep_3drecon import camera, landmarks
 from deep_3drecon.assets import AssetError
+from deep_3drecon.atlas import build_atlas
+from deep_3drecon.atlas_draw import PersonPainter
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import FitError
+from deep_3drecon.photometric import photometric_residual
+from deep_3drecon.photometric_frames import PhotometricError
 from deep_3drecon.rasterizer import interpolate, rasterize
 from deep_3drecon.track import FPS
 
@@ -79,8 +86,11 @@ def draw_head(frame, posed, crop, model, colours):
     return (frame * (1 - weight) + image * weight).clip(0, 255).astype(np.uint8)
 
 
-def write_overlay(video, track, path, size=OVERLAY_SIZE):
-    """The head's square of every frame at `size` px beside the same with the fitted head; with the video's sound."""
+def write_overlay(video, track, path, size=OVERLAY_SIZE, person=None):
+    """The head's square of every frame at `size` px beside the same with the fitted head; with the video's sound.
+
+    person: its `PersonTexture`, in which the head is then drawn under the light of the frame, without dots.
+    """
     model = load_face_model(track.face_model)
     parts = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in track.parts().items()}
     left, top, side = crop_square(track.landmarks, track.valid, track.frame_size, MARGIN)
@@ -89,12 +99,16 @@ def write_overlay(video, track, path, size=OVERLAY_SIZE):
     to_source = np.array([[scale, 0, left + scale / 2 - 0.5], [0, scale, top + scale / 2 - 0.5], [0, 0, 1]])
     crops = torch.from_numpy(track.crop.astype(np.float64) @ to_source)
     dots = (track.landmarks[:, DOTS] - to_source[:2, 2]) / scale
-    colours = vertex_colours(model)
+    colours, painter = vertex_colours(model), PersonPainter(model, person) if person else None
     with VideoWriter(path, fps=FPS, audio=str(video) if probe(video).has_audio else None) as writer:
         frames = read_frames(video, fps=FPS)
         for t, frame in enumerate(tqdm(frames, total=len(track), unit="frame", desc="overlay")):
             square = frame[top : top + side, left : left + side]
             square = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC)
+            if painter:
+                here = {name: value[t] for name, value in parts.items()}
+                writer.write(np.concatenate([square, painter.draw(square, here, crops[t])], 1))
+                continue
             posed = camera.pose(model.vertices(parts["id"][t], parts["exp"][t]), parts["angle"][t], parts["trans"][t])
             drawn = draw_head(square, posed, crops[t], model, colours)
             for x, y in dots[t]:
@@ -103,18 +117,41 @@ def write_overlay(video, track, path, size=OVERLAY_SIZE):
             writer.write(np.concatenate([square, drawn], 1))
 
 
+def write_texture(person, path):
+    """The texture as a picture, and its confidence beside it. Returns both paths."""
+    path = Path(path)
+    beside = path.with_suffix(".confidence.png")
+    grey = (person.confidence[::-1] * 255).round().astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for where, picture in ((path, cv2.cvtColor(person.picture(), cv2.COLOR_RGB2BGR)), (beside, grey)):
+        if not cv2.imwrite(str(where), picture):
+            raise OSError(f"{where}: cannot be written")
+    return path, beside
+
+
 def main(argv=None):
     """Exit status: 0 written, 1 not."""
     parser = argparse.ArgumentParser(description="Reconstruct the face of a video as a track of 3D coefficients.")
     parser.add_argument("--video", required=True, help="video with a face")
     parser.add_argument("--output", required=True, help="track to write (.npz)")
     parser.add_argument("--overlay", help="also write this mp4: the frames, and the fitted head over them")
+    parser.add_argument(
+        "--photometric", action="store_true", help="refine shape, pose, expression, light by the pixels"
+    )
+    parser.add_argument("--texture", help="write the person's texture as this .png; implies --photometric")
     parser.add_argument("--face_model", default="open", help="face model (default open)")
     args = parser.parse_args(argv)
     if Path(args.output).suffix != ".npz":
         parser.error(f"--output {args.output}: a track ends with .npz")
+    if args.texture and Path(args.texture).suffix != ".png":
+        parser.error(f"--texture {args.texture}: a texture ends with .png")
     try:
-        track = track_video(args.video, args.face_model)
+        track, person, frames = track_video(args.video, args.face_model), None, video_frames(args.video)
+        if args.photometric or args.texture:
+            before = photometric_residual(track, frames)
+            track = refine_track(track, frames)
+            after = photometric_residual(track, frames)
+            print(f"pixels of the skin off by {before:.2f} of 255 before, {after:.2f} after")
         track.save(args.output)
         quality = track_quality(track)
         print(
@@ -122,10 +159,13 @@ def main(argv=None):
             f"{quality['reprojection']:.2f} % of the eyes' distance; "
             f"lip opening correlation {quality['lip_correlation']:.3f}"
         )
+        if args.texture:
+            person = build_atlas(track, frames, load_face_model(track.face_model))
+            print(*write_texture(person, args.texture))
         if args.overlay:
-            write_overlay(args.video, track, args.overlay)
+            write_overlay(args.video, track, args.overlay, person=person)
             print(args.overlay)
-    except (VideoError, NoFaceError, FitError, AssetError, OSError) as error:
+    except (VideoError, NoFaceError, FitError, AssetError, PhotometricError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
