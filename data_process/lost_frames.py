@@ -36,8 +36,7 @@ CHUNK = 64
 def fill_lost(track, frames, regressor=None):
     """FaceTrack whose frames that are not valid come from the regressor where it sees a face.
 
-    They stay marked as not valid, and so are frames beside a gap on which the landmarks had already slipped.
-
+    They stay marked as not valid, and so are then frames beside a gap on which the landmarks had already slipped.
     frames: all T frames in order, an iterable of (H, W, 3) uint8 RGB; it is not touched where nothing is lost. regressor: an
     `OpenRegressor`, the released one by default. Only tracks of the open head are changed.
     """
@@ -65,7 +64,9 @@ def fill_lost(track, frames, regressor=None):
     line["exp"] = line["exp"].clip(0, 1)
     filled = track.select(slice(None))
     filled.valid = valid
-    filled.coeff = np.where(valid[:, None], track.coeff, track.layout.join(**track.parts() | line)).astype(np.float32)
+    # the last bits of a convolution depend on the machine's threads: five digits are the same bytes each time
+    made = track.layout.join(**track.parts() | {name: value.round(5) + 0.0 for name, value in line.items()})
+    filled.coeff = np.where(valid[:, None], track.coeff, made).astype(np.float32)
     filled.landmarks = track.landmarks.copy()
     filled.landmarks[~valid] = reproject(filled.select(~valid), model)
     return filled
