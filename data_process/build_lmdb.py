@@ -15,7 +15,6 @@ import functools
 import hashlib
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +84,7 @@ def build(
     """
     settings = settings or ClipSettings()
     model = load_face_model(settings.face_model)
-    # what is left at None leaves no trace, so that stores begun before it could be chosen go on
-    chosen_of = {name: value for name, value in asdict(settings).items() if value is not None}
-    fixed = {"clip": chosen_of, "face_model_hash": model.hash, "phonemes": list(PHONEMES)}
+    fixed = {"clip": settings.facts(), "face_model_hash": model.hash, "phonemes": list(PHONEMES)}
     with StoreWriter(output, fixed) as store:
         _forget_skipped(clips, split_of, store, retry)
         todo = _not_yet_stored(clips, split_of, store)

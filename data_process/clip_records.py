@@ -1,7 +1,7 @@
 """One clip -> its records: the pure function that `build_lmdb` runs in one process, in many, or on many machines."""
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -38,6 +38,10 @@ class ClipSettings:
     face_model: str = "open"
     frames: int = 0
     tracks: str | None = None
+
+    def facts(self):
+        """What `meta` keeps. What is left at None leaves no trace, so that stores begun before it could be chosen go on."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass

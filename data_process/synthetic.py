@@ -27,7 +27,6 @@ import io
 import itertools
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,8 @@ import soundfile
 from tqdm import tqdm
 
 from data_process import schema
-from data_process.build_lmdb import ClipSettings, summary
+from data_process.build_lmdb import summary
+from data_process.clip_records import ClipSettings
 from data_process.made_clips import VERSION, Order, make_clip, read_facts, write_truth
 from data_process.made_emotions import EMOTIONS
 from data_process.made_speakers import draw_speaker
@@ -165,7 +165,7 @@ def _make_missing(make, item):
 def build(output, wanted, minutes=12.0, workers=1, speech=None, progress=True):
     """Write, or go on with, a store of at least `minutes` of the clips of endless `Order`s -> its `meta`."""
     face = load_face_model("open")
-    fixed = {"clip": asdict(ClipSettings()), "face_model_hash": face.hash, "phonemes": list(PHONEMES)}
+    fixed = {"clip": ClipSettings().facts(), "face_model_hash": face.hash, "phonemes": list(PHONEMES)}
     with StoreWriter(output, fixed) as store:
 
         def known(order):

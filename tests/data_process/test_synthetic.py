@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_process import made_speech, synthetic, visemes
+from data_process.clip_records import ClipSettings
 from data_process.dataset import WindowDataset
 from data_process.made_speakers import draw_speaker
 from data_process.made_speech import Phone, Recording, Voice, read_phones
@@ -185,6 +186,12 @@ def test_store_is_whole_and_trains(made):
     assert compute(store)["n_clips"] == len(meta["splits"]["train"])
     track = store.track("train", 0)
     assert np.isfinite(track.landmarks).all() and 0 < track.landmarks.min() and track.landmarks.max() < 224
+
+
+def test_made_and_built_stores_can_be_merged(made):
+    """A build without any choice keeps the same settings."""
+    assert Store(made).meta["settings"]["clip"] == {"face_model": "open", "frames": 0} == ClipSettings().facts()
+    assert ClipSettings(tracks="stored").facts()["tracks"] == "stored"
 
 
 def test_landmarks_are_those_of_the_moved_head(made, face):
