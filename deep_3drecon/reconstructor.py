@@ -18,10 +18,12 @@ import torch
 from deep_3drecon import camera, landmark_bias
 from deep_3drecon import reconstructor_pictures as pictures
 from deep_3drecon.align import crop_picture, video_crops
+from deep_3drecon.atlas import build_atlas
 from deep_3drecon.bfm_regressor import load_regressor, regress
 from deep_3drecon.face_model import FaceModel, load_face_model
 from deep_3drecon.fit import fill_gaps, fit_clip
-from deep_3drecon.reconstructor_faces import Faces, check_crops, checked_frames, read_faces
+from deep_3drecon.photometric import refine_clip
+from deep_3drecon.reconstructor_faces import Faces, aligned_track, check_crops, checked_frames, read_faces
 from deep_3drecon.reconstructor_files import check_target, write
 from deep_3drecon.track import FaceTrack
 from deep_3drecon.transfer import transfer_track
@@ -38,7 +40,8 @@ class Reconstructor:
 
     face_model: open, bfm, ict, flame, or a FaceModel. how: see HOW; by default the model's own way.
     weights: file of the regressor, by default epoch_20.pth among the assets. landmarker: finds landmarks where none are given; has
-    `track(frames)` as `data_process.landmarks.FaceLandmarker`. strict: a frame without a face, with several faces or with a crop beyond
+    `track(frames)` as `data_process.landmarks.FaceLandmarker`. photometric: refine the landmark fit by the pixels, which finds the light
+    too; one to two seconds a second of video. strict: a frame without a face, with several faces or with a crop beyond
     its border is an error; otherwise a warning names it, coefficients are interpolated in time, the followed face is taken, the border
     goes on. bias: how far off landmarks are in a pose, as `landmark_bias.bias` knows of our landmarker's; None for exact ones.
     regions: names of the model's regions that pictures show, by default all. fps: of the frames. batch_size: frames at a time.
@@ -52,6 +55,7 @@ class Reconstructor:
         how=None,
         weights=None,
         landmarker=None,
+        photometric=False,
         strict=False,
         bias=landmark_bias.bias,
         regions=None,
@@ -72,6 +76,7 @@ class Reconstructor:
         self.backend = backend or ("nvdiffrast" if self._has_nvdiffrast() else "numba")
         self.triangles = pictures.triangles_of(model, regions)
         self._uv = torch.from_numpy(np.asarray(model.uv, np.float32))[None].to(self.device)
+        self.photometric = photometric
         self._network = None
         self._atlases = {}
 
@@ -121,7 +126,7 @@ class Reconstructor:
             check_crops(crops, (width, height), self.strict)
             aligned = self._aligned(frames, crops)
             return self._regress(aligned, faces.valid), crops, aligned
-        track = self._fit(faces, (width, height))
+        track = self._fit(faces, frames)
         check_crops(track.crop, (width, height), self.strict)
         return track.coeff, track.crop, None
 
@@ -135,15 +140,19 @@ class Reconstructor:
         faces.check(self.strict)
         return frames, faces
 
-    def _fit(self, faces: Faces, frame_size):
-        """FaceTrack in this face model, from the landmarks alone."""
+    def _fit(self, faces: Faces, frames):
+        """FaceTrack in this face model, from the landmarks, and from the frames if `photometric`."""
         if faces.points.shape[1] != 478:
             raise ValueError(
                 f"{faces.points.shape[1]} landmarks came, the fit needs 478: take them from FaceLandmarker, or use "
                 "Reconstructor('bfm'), whose regressor needs only five"
             )
         head = self._cpu_model if self.how == "landmarks" else load_face_model("open")
-        track = fit_clip(faces.points, faces.scores_or_zero, faces.valid, frame_size, self.fps, head, bias=self.bias)
+        track = fit_clip(
+            faces.points, faces.scores_or_zero, faces.valid, frames.shape[2:0:-1], self.fps, head, bias=self.bias
+        )
+        if self.photometric:
+            track = refine_clip(track, frames, head, self.bias)
         return track if self.how == "landmarks" else transfer_track(track, self._cpu_model, head)
 
     def _regress(self, aligned, valid):
@@ -157,14 +166,14 @@ class Reconstructor:
     def recon_video_from_coeff(self, coeff_array, out_path=None, *, texture=None, size=224, overwrite=False):
         """The shaded face of (T, D) face vectors: (T, size, size, 3) uint8 RGB in the canonical crop, black beside it.
 
-        Colours are the face model's own (bfm), those of `texture` (A, A, 3) from `recon_texture` with the light it was filmed in, or plain
-        ones by part. Light is the vectors'; where they have none, a plain one from the front. out_path: .mp4, .npy or .npz.
+        Colours are those of `texture` (A, A, 3) from `recon_texture` of a whole clip, else the face model's own (bfm), else plain ones by
+        part. Light is the vectors'; where they have none, what is in the texture, or a plain one from the front. out_path: .mp4, .npy or
+        .npz.
         """
         target = check_target(out_path, "pictures", overwrite)
         coeff, view = self._coeff(coeff_array), self._view(size)
         if texture is not None:
-            colours = torch.as_tensor(np.asarray(texture, np.float32), device=self.device)
-            made = (pictures.textured(view, posed, self._uv, colours) for _, _, posed in self._batches(coeff))
+            made = self._textured(view, coeff, torch.as_tensor(np.asarray(texture, np.float32), device=self.device))
         elif self.model.texture_mean is not None:
             made = self._shaded(view, coeff, lambda parts: self.model.texture(parts["tex"]))
         else:
@@ -192,6 +201,18 @@ class Reconstructor:
     def _shaded(self, view, coeff, albedo):
         for parts, shape, posed in self._batches(coeff):
             yield pictures.shaded(view, self.model, shape, posed, parts["angle"], albedo(parts), parts["gamma"])
+
+    def _textured(self, view, coeff, texture):
+        lit = self._has_light(coeff)
+        for parts, shape, posed in self._batches(coeff):
+            if lit:
+                normals = pictures.turned_normals(self.model, shape, parts["angle"])
+                yield pictures.textured_and_lit(view, posed, self._uv, texture, normals, parts["gamma"])
+            else:
+                yield pictures.textured(view, posed, self._uv, texture)
+
+    def _has_light(self, coeff):
+        return bool(self.model.layout.split(coeff)["gamma"].any())
 
     def recon_uv_from_coeff(
         self, coeff_array, out_path=None, *, bg_path=None, return_background=False, size=224, overwrite=False
@@ -228,8 +249,9 @@ class Reconstructor:
         """Aligned frames laid out in the atlas: (T, size, size, 3) uint8, or (size, size, 3) of the whole clip.
 
         img_array (T, S, S, 3) uint8: the aligned frames of `recon_coeff`. Only what a frame shows is taken from it; the rest is filled
-        from its surroundings. whole_clip: the mean over the frames, each texel weighed by how squarely it is seen. return_seen adds
-        that weight (T, size, size) or (size, size), 0..1, for a clip the largest. out_path: .mp4, of a clip .png, or .npy, .npz.
+        from its surroundings. whole_clip: what most frames say, the light of the vectors taken off and hidden sides mirrored (`atlas`);
+        where the vectors have no light, the mean over the frames by how squarely they show a texel. return_seen adds how well each texel
+        is known, 0..1. out_path: .mp4, of a clip .png, or .npy, .npz.
         """
         target = check_target(out_path, "picture" if whole_clip else "pictures", overwrite)
         coeff, images = self._coeff(coeff_array), np.asarray(img_array)
@@ -242,7 +264,7 @@ class Reconstructor:
             raise ValueError(
                 f"{images.shape} {images.dtype} came: {len(coeff)} aligned frames (T, S, S, 3) uint8 are needed"
             )
-        textures, seen = self._clip_texture(coeff, images, size) if whole_clip else self._textures(coeff, images, size)
+        textures, seen = self._textures(coeff, images, size, whole_clip)
         write(target, textures, self.fps)
         return (textures, seen) if return_seen else textures
 
@@ -255,30 +277,15 @@ class Reconstructor:
         settings |= {"whole_clip": whole_clip, "overwrite": overwrite}
         return self.recon_texture_from_coeff(coeff, images, out_path, **settings)
 
-    def _unwrapped(self, coeff, images, size):
-        """Yield colours (B, A, A, 3) and weights (B, A, A) of batches."""
-        view, start = self._view(camera.CROP_SIZE), 0
-        for parts, shape, posed in self._batches(coeff, max(1, min(self.batch_size, TEXELS_AT_ONCE // size**2))):
-            cosine = pictures.facing(self.model, shape, posed, parts["angle"])
-            crops = torch.from_numpy(np.ascontiguousarray(images[start : start + len(posed)])).to(self.device).float()
-            start += len(posed)
-            yield pictures.unwrap_crops(view, self._atlas(size), posed, cosine, crops)
-
-    def _textures(self, coeff, images, size):
-        textures, seen = [], []
-        for colour, weight in self._unwrapped(coeff, images, size):
-            textures.append(pictures.to_bytes(pictures.fill(colour, weight)).cpu().numpy())
-            seen.append(weight.cpu().numpy())
-        return np.concatenate(textures), np.concatenate(seen)
-
-    def _clip_texture(self, coeff, images, size):
-        total = share = best = 0
-        for colour, weight in self._unwrapped(coeff, images, size):
-            square = weight.square()[..., None]
-            total, share = total + (colour * square).sum(0), share + square.sum(0)
-            best = torch.maximum(torch.as_tensor(best, device=self.device), weight.amax(0))
-        filled = pictures.fill((total / share.clamp_min(1e-8))[None], best[None])[0]
-        return pictures.to_bytes(filled).cpu().numpy(), best.cpu().numpy()
+    def _textures(self, coeff, images, size, whole_clip):
+        if whole_clip and self._has_light(coeff):
+            track = aligned_track(self._cpu_model, coeff, images.shape[1], self.fps)
+            person = build_atlas(track, images, self._cpu_model, size)
+            return person.colour.clip(0, 255).round().astype(np.uint8), person.confidence
+        batches = self._batches(coeff, max(1, min(self.batch_size, TEXELS_AT_ONCE // size**2)))
+        view, flat = self._view(camera.CROP_SIZE), self._atlas(size)
+        unwrapped = pictures.unwrapped(view, flat, self.model, batches, images)
+        return pictures.mean_texture(unwrapped) if whole_clip else pictures.frame_textures(unwrapped)
 
     def _atlas(self, size):
         if size not in self._atlases:

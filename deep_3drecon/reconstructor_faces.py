@@ -1,12 +1,16 @@
 """Landmarks as they come to the reconstructor, and what it says of frames without a face, with several, or with the face half outside."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
+from deep_3drecon import camera
 from deep_3drecon.align import outside_share
+from deep_3drecon.fit import reproject
 from deep_3drecon.landmarks import points5, points68
+from deep_3drecon.track import FaceTrack
 
 COUNTS = (5, 68, 478)
 N_SCORES = 52  # of the landmarker, in the order of the open head's expressions
@@ -114,3 +118,21 @@ def check_crops(crops, frame_size, strict):
     if len(beyond):
         text = f"up to {share.max():.0%} of the crop lies beyond the border of the picture, whose pixels go on there"
         report(CropError(beyond, text), strict)
+
+
+def aligned_track(model, coeff, size, fps):
+    """FaceTrack of aligned frames (T, size, size, 3), from their face vectors (T, D) alone; its landmarks are those of the model."""
+    to_crop = camera.invert_affine(camera.scale_crop(torch.eye(2, 3, dtype=torch.float64), size)).float().numpy()
+    n = len(coeff)
+    track = FaceTrack(
+        coeff=coeff,
+        landmarks=np.zeros((n, 478, 2), np.float32),
+        crop=np.tile(to_crop, (n, 1, 1)),
+        valid=np.ones(n, bool),
+        scores=np.zeros((n, N_SCORES), np.float32),
+        fps=float(fps),
+        frame_size=(size, size),
+        face_model=model.name,
+        face_model_hash=model.hash,
+    )
+    return replace(track, landmarks=reproject(track, model))

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from deep_3drecon import camera, rasterizer
-from deep_3drecon.shading import sh_shade
+from deep_3drecon.photometric_light import drawn_shade
+from deep_3drecon.shading import sh_basis, sh_shade
 
 NO_FACE = -1.0  # in pictures of atlas places: outside of [0, 1], so no place of the atlas
 GREY = 128.0
@@ -95,6 +96,14 @@ def textured(view, posed, uv, texture):
     return to_bytes(rasterizer.texture(texture[None], places, mask=mask, threads=view.threads, backend=view.backend))
 
 
+def textured_and_lit(view, posed, uv, texture, normals, gamma):
+    """The same for an atlas under even light, lit by gamma (B, 27); normals (B, V, 3) of `turned_normals`."""
+    drawn, mask = view.draw(posed, torch.cat([uv.expand(len(posed), -1, -1), normals], -1))
+    places, facing = drawn[..., :2].contiguous(), F.normalize(drawn[..., 2:], dim=-1)
+    colour = rasterizer.texture(texture[None], places, mask=mask, threads=view.threads, backend=view.backend)
+    return to_bytes(colour * drawn_shade(sh_basis(facing).flatten(1, 2), gamma).view_as(colour))
+
+
 def atlas_places(view, posed, uv):
     """Where in the atlas each pixel lies: uv (1, V, 2) -> (B, S, S, 2) float32 in [0, 1], NO_FACE where there is none; mask (B, S, S)."""
     places, mask = view.draw(posed, uv)
@@ -118,6 +127,36 @@ def draw_flat(view, uv):
     """The triangles drawn in uv space: uv (1, V, 2) -> rast (1, S, S, 4); row 0 at v = 0."""
     flat = torch.cat([uv * 2 - 1, torch.zeros_like(uv[..., :1]), torch.ones_like(uv[..., :1])], -1)
     return rasterizer.rasterize(flat, view.triangles, (view.size,) * 2, backend=view.backend)
+
+
+def unwrapped(view, atlas, model, batches, images):
+    """Yield colours (B, A, A, 3) and weights (B, A, A) of aligned images (T, H, W, 3) uint8; see `unwrap_crops`.
+
+    batches: iterable of parts {name: (B, n)}, shape (B, V, 3), posed shape (B, V, 3).
+    """
+    start = 0
+    for parts, shape, posed in batches:
+        crops = torch.from_numpy(np.ascontiguousarray(images[start : start + len(posed)])).to(posed.device).float()
+        start += len(posed)
+        yield unwrap_crops(view, atlas, posed, facing(model, shape, posed, parts["angle"]), crops)
+
+
+def frame_textures(unwrapped):
+    """A texture of each frame, holes filled: textures (T, A, A, 3) uint8, weights (T, A, A)."""
+    made = [(to_bytes(fill(colour, weight)).cpu().numpy(), weight.cpu().numpy()) for colour, weight in unwrapped]
+    textures, seen = zip(*made, strict=True)
+    return np.concatenate(textures), np.concatenate(seen)
+
+
+def mean_texture(unwrapped):
+    """One texture of all frames, by how squarely they show a texel: (A, A, 3) uint8, largest weight (A, A)."""
+    total = share = best = torch.zeros(())
+    for colour, weight in unwrapped:
+        square = weight.square()[..., None]
+        total, share = total.to(colour) + (colour * square).sum(0), share.to(colour) + square.sum(0)
+        best = torch.maximum(best.to(weight), weight.amax(0))
+    filled = fill((total / share.clamp_min(1e-8))[None], best[None])[0]
+    return to_bytes(filled).cpu().numpy(), best.cpu().numpy()
 
 
 def unwrap_crops(view, atlas, posed, cosine, crops):

@@ -160,6 +160,25 @@ def test_a_clip_shows_more_than_a_frame(maker, coeff, filmed):
     assert np.abs(again[face].astype(float) - crops[face]).mean() < 6
 
 
+def test_known_light_is_taken_off_and_put_on_again(maker, coeff, filmed):
+    """The texture of a clip whose vectors have light is under even light, whatever fell on each frame."""
+    atlas = filmed[0]
+    gamma = np.zeros((3, 27), np.float32)
+    gamma[:, [0, 9, 18]] = 0.2
+    gamma[:, [3, 12, 21]] = np.array([[-0.25], [0.0], [0.25]])
+    lit = OPEN_LAYOUT.join(**(OPEN_LAYOUT.split(coeff) | {"gamma": gamma}))
+    crops = maker.recon_video_from_coeff(lit, texture=atlas)
+    face = maker.recon_uv_from_coeff(lit)[..., 0] >= 0
+    assert np.abs(crops[0][face[0]].astype(float) - filmed[1][0][face[0]]).mean() > 12
+    whole, known = maker.recon_texture_from_coeff(lit, crops, whole_clip=True, return_seen=True)
+    flat = maker.recon_texture_from_coeff(coeff, crops, whole_clip=True)
+    sure = known > 0.5
+    even, uneven = (np.abs(texture[sure] - atlas[sure]).mean() for texture in (whole, flat))
+    assert sure.mean() > 0.1 and even < 4 < 2 * even < uneven
+    again = maker.recon_video_from_coeff(lit, texture=whole)
+    assert np.abs(again[face].astype(float) - crops[face]).mean() < 6
+
+
 def test_hidden_texels_take_the_colours_around_them():
     colour = torch.full((1, 64, 64, 3), -999.0)
     weight = torch.zeros(1, 64, 64)
@@ -256,6 +275,22 @@ def test_from_frames_is_from_their_coefficients(maker, talk):
     assert video.shape == (3, 224, 224, 3) and video[uv[..., 0] < 0].max() == 0 and video[uv[..., 0] >= 0].std() > 5
     texture = maker.recon_texture(frames, points, whole_clip=True, size=64)
     assert np.array_equal(texture, maker.recon_texture_from_coeff(coeff, aligned, whole_clip=True, size=64))
+
+
+def test_pixels_tell_the_light(maker, head, talk, filmed):
+    """Frames lit from the subject's left: the photometric stage finds that, and keeps the pose."""
+    some = np.arange(0, 12, 2)
+    gamma = np.zeros((6, 27), np.float32)
+    gamma[:, [0, 9, 18]], gamma[:, [3, 12, 21]] = 0.2, -0.2
+    truth = OPEN_LAYOUT.join(**({k: v[some] for k, v in OPEN_LAYOUT.split(talk[1]).items()} | {"gamma": gamma}))
+    frames = maker.recon_video_from_coeff(truth, texture=filmed[0])
+    points = camera.project(head.landmarks(posed_of(head, truth))).numpy()
+    found = Reconstructor(head, photometric=True, bias=None).recon_coeff(frames, points)
+    light = OPEN_LAYOUT.split(found)["gamma"].reshape(6, 3, 9)
+    assert (light[..., 3] < -0.05).all() and light[..., 3].mean() == pytest.approx(-0.2, abs=0.08)
+    turn = OPEN_LAYOUT.split(found)["angle"] - OPEN_LAYOUT.split(truth)["angle"]
+    assert np.abs(turn).max() < 0.05
+    assert not OPEN_LAYOUT.split(maker.recon_coeff(frames, points))["gamma"].any()
 
 
 def test_landmarks_are_found_where_none_are_given(head, maker, talk):
