@@ -1,9 +1,8 @@
 """Frames in which the landmarker finds no face: what the regressor sees there instead of a straight line between neighbours.
 
-The regressor looks at the lost frames and at good ones beside them. Its guesses of a gap are moved so that they join the line at
-both ends, which takes off what is wrong with them all the time, be it the person or the dark. What is left is weighed
-against the line: by how far this person moves in so many frames, and by how well the guesses follow the fit on the good frames
-beside the gap, worse where the regressor says that it sees worse.
+The regressor looks at the lost frames and at good ones of the same clip. What usually lies between fit and guess on good frames is
+taken off. What is left is weighed against the line: by how far this person moves in so many frames, and by how well the
+guesses follow the fit on good frames, worse where the regressor says that it sees worse or where they jump as the gap begins.
 """
 
 import numpy as np
@@ -18,10 +17,8 @@ from deep_3drecon.landmarks import points5, points68
 from deep_3drecon.open_regressor import OpenRegressor, cut, face_crop, into_crop
 
 N_BESIDE = 8  # good frames looked at on either side of a gap
-N_NEAR = 3 * N_BESIDE  # frames away at most
-# frames at either end of a gap, lost ones and good ones beside them, on which guesses and line are made to agree: the head moves
-# little in two frames, and what is wrong with its pose changes with the picture; lips move, and need more frames
-JOINED = {"angle": (2, 0), "trans": (2, 0), "exp": (1, N_BESIDE)}
+N_USUAL = 32  # good frames of the whole clip that tell what usually lies between fit and guess
+N_EDGE = 2  # frames at either end of a gap
 MIN_PRESENCE = 0.5
 SLIP_DEG = 9.0
 MAX_ERROR_DEG = 25.0  # by the guess's own expectation; beyond it the guess is not used
@@ -52,7 +49,9 @@ def fill_lost(track, frames, regressor=None):
     for name in PARTS:
         worse = seen["lip_error" if name == "exp" else "rotation_error"]
         error = guess_error(offsets[name], chosen, ~lost & trusted, worse, LEAST_ERROR[name])
-        change = joined(offsets[name], chosen, lost & trusted, ~lost & trusted, *JOINED[name]) - offsets[name]
+        change = usual(offsets[name], ~lost & trusted) - offsets[name]
+        if name != "exp":  # lips do jump
+            error = error + jump(change, chosen, lost & trusted)
         moves = np.maximum(line_error(line[name], valid, away), change**2 - 4 * error)
         change = np.where((lost & trusted)[:, None], change * moves / (moves + error), 0)
         change = smooth_runs(change, chosen, lost, CUTOFF_HZ[name], track.fps)
@@ -104,8 +103,8 @@ def without_slips(track, chosen, seen, trusted):
 
 def frames_to_see(valid):
     """Numbers of the lost frames and of up to N_BESIDE good ones on either side of each gap."""
-    near = ~valid
-    good = np.flatnonzero(valid)
+    near, good = ~valid, np.flatnonzero(valid)
+    near[good[np.linspace(0, len(good) - 1, min(N_USUAL, len(good))).astype(int)]] = True
     for start, stop in gaps(valid):
         near[good[good < start][-N_BESIDE:]] = True
         near[good[good >= stop][:N_BESIDE]] = True
@@ -196,31 +195,27 @@ def inverse(affine):
     return camera.invert_affine(torch.from_numpy(affine)).numpy()
 
 
-def joined(offset, chosen, lost, good, n_lost, n_good):
-    """Offsets (n, k) between line and guess at the ends of each gap, linear across it, 0 elsewhere.
+def usual(offset, good):
+    """What usually lies between fit and guess, the median (k,) of the good frames; 0 where there are none: then nothing is known."""
+    return np.median(offset[good], 0) if good.any() else np.zeros(offset.shape[1])
 
-    lost, good (n,) bool: frames of gaps and beside them whose guess is trusted. At each end n_lost of the one and up to n_good
-    of the other are averaged.
+
+def jump(change, chosen, lost):
+    """Mean square (n, k) of the change at the ends of each gap, linear across it, 0 elsewhere.
+
+    lost (n,) bool: frames of gaps whose guess is trusted. A head does not jump in two frames: it is the guess that does, because
+    the picture is another one, and the whole gap's guesses may be as wrong.
     """
-    out = np.zeros_like(offset)
-    rows = np.flatnonzero(lost)
+    out, rows = np.zeros_like(change), np.flatnonzero(lost)
     if not len(rows):
         return out
     for run in np.split(rows, np.flatnonzero(np.diff(chosen[rows]) > 1) + 1):
-        ends = []
-        for inside, beside in (
-            (run[:n_lost], np.arange(run[0] - n_good, run[0])),
-            (run[::-1][:n_lost], run[-1] + 1 + np.arange(n_good)),
-        ):
-            near = beside[(beside >= 0) & (beside < len(chosen))]
-            near = near[good[near] & (np.abs(chosen[near] - chosen[inside[0]]) <= N_NEAR)]
-            at_an_end = chosen[inside[0]] in (0, chosen[-1]) and not len(near)  # of the clip: nothing to join
-            used = np.concatenate([inside, near])
-            if not at_an_end and len(used):
-                ends.append((chosen[inside[0]], offset[used].mean(0)))
+        ends = [
+            part for part in (run[:N_EDGE], run[-N_EDGE:]) if chosen[part[0]] != 0 and chosen[part[-1]] != chosen[-1]
+        ]
         if ends:
-            times, values = zip(*ends, strict=True)
-            for k in range(offset.shape[1]):
+            times, values = [chosen[part].mean() for part in ends], [(change[part] ** 2).mean(0) for part in ends]
+            for k in range(change.shape[1]):
                 out[run, k] = np.interp(chosen[run], times, [value[k] for value in values])
     return out
 
