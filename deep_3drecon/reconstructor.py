@@ -8,6 +8,7 @@
 What differs from the original: frames are RGB; nothing goes through lossy video and no row is upside down; a file is written only if
 `out_path` names one, aside and then renamed, and one that is there is not overwritten unless `overwrite` says so; there is no scratch
 folder to empty; textures hold what a frame shows, hidden places are filled from their surroundings. `camera` has axes, pixels and crop.
+Rows of a texture go with v and columns with u, from 0: texture[v * A, u * A] is what a pixel of `uv` wears.
 """
 
 import importlib.util
