@@ -12,12 +12,14 @@ import torch
 from data_process import schema
 from data_process.cutting import load_landmarks
 from data_process.face_tracks import landmarker, track_landmarks, track_quality
+from data_process.lost_frames import fill_lost
 from data_process.schema import StoreError
 from data_process.stored_tracks import stored_track
 from data_process.video import probe, read_frames
 from deep_3drecon import camera
 from deep_3drecon.face_model import FaceModelError
 from deep_3drecon.landmarks import points5
+from deep_3drecon.open_regressor import RegressorError
 from deep_3drecon.track import FPS
 from deepspeech import WeightsError, features, load_audio
 from deepspeech.timing import SAMPLES_PER_FRAME
@@ -62,7 +64,7 @@ def process_clip(path, settings=ClipSettings()):
     """
     try:
         return _process(Path(path), settings)
-    except (FaceModelError, WeightsError):
+    except (FaceModelError, RegressorError, WeightsError):
         raise
     except (*DAMAGE, OSError) as error:
         text = str(error)
@@ -78,7 +80,7 @@ def _process(path, settings):
     if settings.tracks == "stored":
         track = stored_track(path, landmarks, settings.face_model)
     else:
-        track = track_landmarks(landmarks, settings.face_model)
+        track = fill_lost(track_landmarks(landmarks, settings.face_model), read_frames(path))
     if not np.isfinite(track.coeff).all():
         raise StoreError(f"{path}: its landmarks give coefficients that are no numbers: cut the clip again")
     lm68 = track.landmarks68.astype(np.float32)

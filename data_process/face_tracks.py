@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from data_process.landmarks import FaceLandmarker, NoFaceError
+from data_process.lost_frames import fill_lost
 from data_process.video import read_frames
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import fit_clip, reproject, reprojection_error
@@ -19,14 +20,14 @@ def track_video(path, face_model="open", partial=False, photometric=False) -> Fa
 
     partial: take what a damaged file yields before its damage. photometric: refine shape, pose, expression and light by the pixels
     (`deep_3drecon.photometric`), which reads the video twice more. Raises VideoError for a file that is no video,
-    NoFaceError for one without a face.
+    NoFaceError for one without a face. Frames in which no face is found come from `lost_frames.fill_lost`.
     """
     try:
         found = landmarker().track(read_frames(path, fps=FPS, partial=partial))
     except NoFaceError as error:
         raise NoFaceError(f"{path}: {error}") from error
-    track = track_landmarks(found, face_model)
-    return refine_track(track, video_frames(path, partial)) if photometric else track
+    track, frames = track_landmarks(found, face_model), video_frames(path, partial)
+    return fill_lost(refine_track(track, frames) if photometric else track, frames())
 
 
 def video_frames(path, partial=False):

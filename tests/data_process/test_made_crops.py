@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from data_process.made_crop_batches import Cost, rotation_angle, whole
-from data_process.made_crops import compose, degrade, draw_crop
+from data_process.made_crops import cloud, compose, degrade, draw_crop
 from data_process.made_faces import SIZE, Faces, add_bumps, make_faces
+from data_process.visemes import lip_gap
 from deep_3drecon import camera
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.landmarks import points68
 from deep_3drecon.made_film import FACE
 from deep_3drecon.open_regressor import SIZE as CROP
-from deep_3drecon.open_regressor import FaceNetwork, into_crop
+from deep_3drecon.open_regressor import FaceNetwork, OpenRegressor, into_crop
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +23,16 @@ def head():
 
 @pytest.fixture(scope="module")
 def faces():
-    return make_faces(5, n_frames=6)
+    return make_faces(9, n_frames=20)  # each tenth person is kept out of training
+
+
+def samples(faces, n=None):
+    """Arguments of `draw_crop` for each picture."""
+    return list(zip(faces.pictures, faces.regions, faces.landmarks, faces.affine, strict=True))[:n]
 
 
 def test_a_person_is_what_the_landmarks_say(head, faces, tmp_path):
-    assert faces.pictures.shape == (6, SIZE, SIZE) and len(np.unique(faces.affine, axis=0)) == 1
+    assert faces.pictures.shape == (20, SIZE, SIZE) and faces.affine.shape == (20, 2, 3)
     points = points68(head.landmarks(head.vertices(torch.from_numpy(faces.id), torch.from_numpy(faces.exp))))
     seen = camera.project(camera.pose(points, torch.from_numpy(faces.angle), torch.from_numpy(faces.trans)))
     # the bumps of this head are told as identity, but not to the last millimetre
@@ -36,9 +42,9 @@ def test_a_person_is_what_the_landmarks_say(head, faces, tmp_path):
         nose = np.round(points[27:31].mean(0)).astype(int)
         near = mask[nose[1] - 3 : nose[1] + 4, nose[0] - 3 : nose[0] + 4]
         assert (near == FACE).any()
-    faces.save(tmp_path / "00005.npz")
-    assert np.array_equal(Faces.load(tmp_path / "00005.npz").pictures, faces.pictures)
-    assert not (tmp_path / "00005.part").exists()
+    faces.save(tmp_path / "00009.npz")
+    assert np.array_equal(Faces.load(tmp_path / "00009.npz").pictures, faces.pictures)
+    assert not (tmp_path / "00009.part").exists()
 
 
 def test_bumps_move_a_head_by_millimetres(head):
@@ -52,8 +58,8 @@ def test_bumps_move_a_head_by_millimetres(head):
 @pytest.mark.parametrize("hard", [0.0, 1.0])
 def test_the_pose_in_a_crop_is_that_of_the_picture(faces, hard):
     rng = np.random.default_rng(3)
-    for k in range(6):
-        crop, change, _ = draw_crop(faces.pictures[k], faces.regions[k], faces.landmarks[k], faces.affine[k], rng, hard)
+    for k, sample in enumerate(samples(faces, 6)):
+        crop, change, _ = draw_crop(*sample, rng, hard)
         assert crop.shape == (CROP, CROP) and crop.dtype == np.uint8
         rotation = camera.rotation_matrix(torch.from_numpy(faces.angle[k]).double())
         trans, change = torch.from_numpy(faces.trans[k]).double(), torch.from_numpy(change)
@@ -99,26 +105,37 @@ def test_angle_between_rotations():
     assert abs(found.item() - np.rad2deg(0.3)) < 1e-3
 
 
+def test_the_released_weights_know_a_stranger(head, faces):
+    rng = np.random.default_rng(0)
+    drawn = [draw_crop(*sample, rng, 0.0) for sample in samples(faces)]
+    guess = OpenRegressor.load().predict(np.stack([crop for crop, _, _ in drawn]))
+    turned, _ = into_crop(
+        camera.rotation_matrix(torch.from_numpy(faces.angle).double()),
+        torch.from_numpy(faces.trans).double(),
+        torch.from_numpy(np.stack([change for _, change, _ in drawn])),
+    )
+    degrees = rotation_angle(camera.rotation_matrix(torch.from_numpy(guess.angle).double()), turned)
+    gap = lip_gap(head).exp
+    assert degrees.mean() < 8 and guess.presence.min() > 0.5
+    assert np.corrcoef(guess.exp @ gap, faces.exp @ gap)[0, 1] > 0.7
+    nothing = np.stack([cloud(rng, CROP).astype(np.uint8) for _ in range(20)])
+    assert OpenRegressor.load().predict(nothing).presence.mean() < 0.3
+
+
 def test_a_step_of_learning_lowers_the_cost(head, faces):
     rng = np.random.default_rng(0)
-    crops, changes, _ = zip(
-        *(
-            draw_crop(faces.pictures[k], faces.regions[k], faces.landmarks[k], faces.affine[k], rng, 0)
-            for k in range(6)
-        ),
-        strict=True,
-    )
+    crops, changes, _ = zip(*(draw_crop(*sample, rng, 0.0) for sample in samples(faces)), strict=True)
     rotation, trans = into_crop(
         camera.rotation_matrix(torch.from_numpy(faces.angle).double()),
         torch.from_numpy(faces.trans).double(),
         torch.from_numpy(np.stack(changes)),
     )
     true = {"exp": torch.from_numpy(faces.exp), "id": torch.from_numpy(faces.id), "rotation": rotation.float()}
-    true |= {"trans": trans.float(), "present": torch.ones(6, dtype=torch.bool)}
+    true |= {"trans": trans.float(), "present": torch.ones(20, dtype=torch.bool)}
     torch.manual_seed(0)
     network, cost = FaceNetwork(width=4, hidden=16).train(), Cost(head, torch.ones(52), torch.ones(80))
     optimizer, values = torch.optim.Adam(network.parameters(), 1e-2), []
-    for _ in range(25):
+    for _ in range(12):
         values.append(whole(cost(network(torch.from_numpy(np.stack(crops)).float()), true)))
         optimizer.zero_grad(), values[-1].backward(), optimizer.step()
-    assert values[-1] < 0.6 * values[0]
+    assert values[-1] < 0.8 * values[0]
