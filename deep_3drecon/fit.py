@@ -14,11 +14,12 @@ import torch
 
 from deep_3drecon import camera, landmarks
 from deep_3drecon.align import steady_crops, whittaker
+from deep_3drecon.fit_groups import N_POSE, across, gram, jacobian_parts, landmark_groups
 from deep_3drecon.track import FaceTrack
 
 N_IDENTITY_FRAMES = 48
 IDENTITY_STEPS, FRAME_STEPS = 8, 5
-CHUNK = 16  # frames solved at a time: their Jacobian, 7 MB, stays in the processor's cache
+CHUNK = 32  # frames solved at a time: the parts of their Jacobian stay in the processor's cache
 NOISE_PX = 1.0  # of one landmark in the canonical crop
 N_INDEPENDENT = 60.0  # what 478 correlated points of one frame are worth; scales the data against the priors
 IDENTITY_EVIDENCE = 6.0  # what a whole clip is worth in frames when identity is weighed against the mean head
@@ -43,6 +44,7 @@ class Linear:
     id: torch.Tensor
     exp: torch.Tensor
     weight: torch.Tensor  # (L,)
+    groups: list  # `fit_groups.landmark_groups` of exp
 
     def points(self, id, exp):
         """(..., n_id), (..., n_exp) -> (..., L, 3)."""
@@ -68,7 +70,7 @@ def linear_landmarks(model):
     weight[landmarks.LIPS] = 3.0
     weight[np.concatenate([landmarks.EYE_LEFT, landmarks.EYE_RIGHT])] = 2.0
     weight[landmarks.INNER_LIP_UPPER[2:7]] = weight[landmarks.INNER_LIP_LOWER[2:7]] = 6.0
-    return Linear(mean, id_basis, exp_basis, weight / weight.sum() * N_INDEPENDENT)
+    return Linear(mean, id_basis, exp_basis, weight / weight.sum() * N_INDEPENDENT, landmark_groups(exp_basis))
 
 
 def _residual(linear, id, exp, angle, trans, observed, mask):
@@ -93,20 +95,25 @@ def _residual(linear, id, exp, angle, trans, observed, mask):
     turns = torch.stack(
         [(camera.rotation_matrix(angle + step * e) - rotation) / step for e in torch.eye(3).double()], 1
     )
-    by_angle = torch.einsum("tlij,tkjc,tlc->tlik", by_place, turns, points)
+    turned = (points @ turns.flatten(1, 2).transpose(1, 2)).unflatten(-1, (3, 3))  # (T, L, angle, place)
+    by_angle = (by_place[..., None, :] * turned[:, :, None]).sum(-1)
     by_pose = torch.cat([by_angle, by_place], -1).flatten(1, 2)
-    return residual.flatten(1), by_place @ rotation[:, None], by_pose
+    by_point = (by_place.flatten(1, 2) @ rotation).unflatten(1, (-1, 2))
+    return residual.flatten(1), by_point, by_pose
 
 
 def frame_system(linear, id, state, observed, mask, prior, pose_fixed=False):
-    """Normal equations of the frames' own unknowns (expression, pose): Jacobian (T, 2L, E+6), matrix, right side, residual, J_point."""
+    """Normal equations of the frames' own unknowns (expression, pose): Jacobian in parts, matrix, right side, residual, J_point."""
     exp, angle, trans = state
     residual, by_point, by_pose = _residual(linear, id, exp, angle, trans, observed, mask)
-    by_exp = torch.einsum("tlic,lck->tlik", by_point, linear.exp).flatten(1, 2)
     n_exp = exp.shape[1]
-    jacobian = by_exp if pose_fixed else torch.cat([by_exp, by_pose], -1)
-    matrix = jacobian.transpose(1, 2) @ jacobian
-    right = -(jacobian.transpose(1, 2) @ residual[..., None])[..., 0]
+    n_own = n_exp if pose_fixed else n_exp + N_POSE
+    jacobian = jacobian_parts(linear.groups, by_point, None if pose_fixed else by_pose, n_exp)
+    matrix = gram(jacobian, n_own)
+    pull = (by_point * residual.unflatten(1, (-1, 2))[..., None]).sum(2)  # (T, L, 3)
+    right = -pull.flatten(1) @ linear.exp.flatten(0, 1)
+    if not pose_fixed:
+        right = torch.cat([right, -(by_pose.transpose(1, 2) @ residual[..., None])[..., 0]], 1)
     precision = prior["precision"]
     right[:, :n_exp] += precision * (prior["mean"] - exp)
     diagonal = torch.full((matrix.shape[-1],), 1e-6, dtype=torch.float64)
@@ -140,7 +147,7 @@ def fit_identity(linear, state, observed, mask, prior):
                 linear, id.expand(len(here[0]), -1), here, observed[part], mask[part], local
             )
             by_id = torch.einsum("tlic,lck->tlik", by_point, linear.id).flatten(1, 2)
-            cross = jacobian.transpose(1, 2) @ by_id
+            cross = across(jacobian, by_id, n_exp + N_POSE)
             solved = torch.linalg.solve(matrix, torch.cat([cross, right[..., None]], -1))
             cross_rows = cross.flatten(0, 1).T
             by_points = by_points + torch.einsum("tlic,tlid->lcd", by_point, by_point)

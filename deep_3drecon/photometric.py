@@ -16,6 +16,7 @@ import torch
 from deep_3drecon import camera, fit, landmarks
 from deep_3drecon.align import whittaker
 from deep_3drecon.face_model import load_face_model
+from deep_3drecon.fit_groups import across
 from deep_3drecon.photometric_frames import PhotometricError, crops, key_frames
 from deep_3drecon.photometric_light import band_shade, fit_albedo, light_equations, solve_light, trusted
 from deep_3drecon.photometric_pixels import compare, find_reference, pixel_equations, view_points
@@ -145,7 +146,7 @@ def _fit_identity(problem, keys, crops):
         pixels, by_pixels = pixel_equations(surface, id, state, view, residual, weight, reference.noise, with_id=True)
         jacobian, matrix, right, miss, by_point = problem.landmark_system(id, state, frames)
         by_id = torch.einsum("tlic,lck->tlik", by_point, problem.linear.id).flatten(1, 2)
-        cross = jacobian.transpose(1, 2) @ by_id + pixels[:, :own, own:]
+        cross = across(jacobian, by_id, own) + pixels[:, :own, own:]
         solved = torch.linalg.solve(
             matrix + pixels[:, :own, :own], torch.cat([cross, (right + by_pixels[:, :own])[..., None]], -1)
         )

@@ -8,6 +8,7 @@ from deep_3drecon import camera, fit
 from deep_3drecon.align import crop_affine
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import FitError, fit_clip, reproject, reprojection_error
+from deep_3drecon.fit_groups import across, gram, jacobian_parts, landmark_groups
 from deep_3drecon.landmarks import eye_opening, interocular, lip_opening
 from deep_3drecon.track import FaceTrack, TrackError
 
@@ -68,6 +69,23 @@ def test_frames_may_be_solved_in_any_number_at_a_time(head, made, track, monkeyp
     monkeypatch.setattr(fit, "CHUNK", 37)
     other = fit_clip(made[0], np.zeros((T, 52)), np.ones(T, bool), SIZE, 25, head)
     assert np.abs(other.coeff - track.coeff).max() < 2e-6
+
+
+def test_grouped_landmarks_give_the_plain_products(head):
+    """Normal equations from groups of landmarks are those of the whole Jacobian, zeros and all."""
+    exp = fit.linear_landmarks(head).exp
+    generator = torch.Generator().manual_seed(1)
+    by_point, by_pose, values = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((2, 478, 2, 3), (2, 956, 6), (2, 956, 5))
+    )
+    groups = landmark_groups(exp)
+    assert sorted(torch.cat([rows for rows, _, _ in groups]).tolist()) == list(range(478))
+    assert len(landmark_groups(torch.ones_like(exp))) == 1, "a dense basis stays whole"
+    plain = torch.cat([torch.einsum("tlic,lck->tlik", by_point, exp).flatten(1, 2), by_pose], -1)
+    parts = jacobian_parts(groups, by_point, by_pose, exp.shape[-1])
+    assert torch.allclose(gram(parts, 58), plain.transpose(1, 2) @ plain, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(across(parts, values, 58), plain.transpose(1, 2) @ values, rtol=1e-12, atol=1e-12)
 
 
 def test_lost_frames_are_bridged(head, made):
