@@ -5,17 +5,15 @@
 
 Clips come without landmarks here, so that each is decoded, its face followed, fitted, and its sound heard (phoneme posteriors, mel,
 energy), as `data_process.build_lmdb` does with foreign clips; those of `data_process.clips` bring their landmarks and go faster.
-First one process does them all, then --workers processes at once. "by the clock" is what a person waits; "by processor time" is what the
-same cores would give if nothing else ran on them, workers counted as that many cores. Networks are loaded, and each worker is started,
-before time is taken. Shares are of one process, seen by Python's profiler.
+First one process does them all, then --workers processes at once. "by the clock" is what a person waits; "by processor time" is what
+one core gives where other programs do not take it away. Networks are loaded, and each worker is started, before time is taken.
+Shares are of one process, seen by Python's profiler.
 """
 
 import argparse
 import cProfile
-import functools
 import json
 import pstats
-import resource
 import sys
 import tempfile
 import time
@@ -128,13 +126,10 @@ def shares(stats):
 
 def many_processes(paths, folder, workers):
     """Figures of several worker processes doing all clips ROUNDS times, their start left out."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     warm = [str(paths[0])] * workers
-    results = map_in_order(functools.partial(process_clip), warm + [str(path) for path in paths] * ROUNDS, workers)
+    results = map_in_order(process_clip, warm + [str(path) for path in paths] * ROUNDS, workers)
     seconds, clock = store_all(results, Path(folder, f"{workers}.lmdb"), workers)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"x_real_time": seconds / clock, "processor_seconds_with_start": processor, "seconds": seconds}
+    return {"x_real_time": seconds / clock, "seconds": seconds}
 
 
 def measure(clips, sizes, workers, seconds):
