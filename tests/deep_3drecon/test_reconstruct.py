@@ -1,5 +1,6 @@
 """The reconstruct command, on a rendered head whose jaw and pose are known."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -41,6 +42,19 @@ def test_the_overlay_lies_on_the_face(done):
     background = np.abs(frame[:, :512] - frame[2, 2]).max(-1) < 12
     assert changed[~background].mean() > 0.6, "the drawn head covers the rendered one"
     assert changed[background].mean() < 0.1, "and little else"
+
+
+def test_a_texture_and_light_from_the_pixels(tmp_path, capsys):
+    made.write_video(tmp_path / "talk.mp4", made.head_frames(10, (320, 260)), fps=25)
+    paths = {name: str(tmp_path / name) for name in ("talk.mp4", "track.npz", "face.png")}
+    args = ["--video", paths["talk.mp4"], "--output", paths["track.npz"], "--texture", paths["face.png"]]
+    assert main(args) == 0
+    assert "pixels of the skin off by" in capsys.readouterr().out
+    assert FaceTrack.load(paths["track.npz"]).parts()["gamma"].any()
+    texture, sure = (cv2.imread(str(tmp_path / name)) for name in ("face.png", "face.confidence.png"))
+    assert texture.shape == sure.shape and sure.max() > 100 and texture[sure > 128].std() > 0
+    with pytest.raises(SystemExit):
+        main([*args[:-1], "face.tiff"])
 
 
 def test_what_cannot_be_reconstructed(tmp_path, capsys):
