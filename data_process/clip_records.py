@@ -11,7 +11,7 @@ import torch
 
 from data_process import schema
 from data_process.cutting import load_landmarks
-from data_process.face_tracks import landmarker, track_landmarks, track_quality
+from data_process.face_tracks import in_model, landmarker, track_landmarks, track_quality
 from data_process.lost_frames import fill_lost
 from data_process.schema import StoreError
 from data_process.stored_tracks import stored_track
@@ -80,7 +80,7 @@ def _process(path, settings):
     if settings.tracks == "stored":
         track = stored_track(path, landmarks, settings.face_model)
     else:
-        track = fill_lost(track_landmarks(landmarks, settings.face_model), read_frames(path))
+        track = in_model(fill_lost(track_landmarks(landmarks), read_frames(path)), settings.face_model)
     if not np.isfinite(track.coeff).all():
         raise StoreError(f"{path}: its landmarks give coefficients that are no numbers: cut the clip again")
     lm68 = track.landmarks68.astype(np.float32)

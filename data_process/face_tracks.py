@@ -13,6 +13,7 @@ from deep_3drecon.landmark_bias import bias
 from deep_3drecon.landmarks import interocular, lip_opening
 from deep_3drecon.photometric import refine_clip
 from deep_3drecon.track import FPS, FaceTrack
+from deep_3drecon.transfer import installed_mapping, transfer_track
 
 
 def track_video(path, face_model="open", partial=False, photometric=False) -> FaceTrack:
@@ -26,8 +27,8 @@ def track_video(path, face_model="open", partial=False, photometric=False) -> Fa
         found = landmarker().track(read_frames(path, fps=FPS, partial=partial))
     except NoFaceError as error:
         raise NoFaceError(f"{path}: {error}") from error
-    track, frames = track_landmarks(found, face_model), video_frames(path, partial)
-    return fill_lost(refine_track(track, frames) if photometric else track, frames())
+    track, frames = track_landmarks(found), video_frames(path, partial)
+    return in_model(fill_lost(refine_track(track, frames) if photometric else track, frames()), face_model)
 
 
 def video_frames(path, partial=False):
@@ -40,10 +41,18 @@ def refine_track(track, frames) -> FaceTrack:
     return refine_clip(track, frames, load_face_model(track.face_model), bias)
 
 
-def track_landmarks(track, face_model="open") -> FaceTrack:
-    """LandmarkTrack at 25 fps -> FaceTrack."""
-    model = load_face_model(face_model)
+def track_landmarks(track) -> FaceTrack:
+    """LandmarkTrack at 25 fps -> FaceTrack of the open head, which alone has the 478 landmarks."""
+    model = load_face_model("open")
     return fit_clip(track.points[..., :2], track.scores, track.valid, track.frame_size, FPS, model, bias=bias)
+
+
+def in_model(track, face_model) -> FaceTrack:
+    """A FaceTrack of the open head in the coefficients of the face model of that name (`transfer.transfer_track`)."""
+    if face_model == track.face_model:
+        return track
+    mapping = installed_mapping(track.face_model, face_model)
+    return transfer_track(track, load_face_model(face_model), mapping=mapping)
 
 
 def track_quality(track):

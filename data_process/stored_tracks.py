@@ -7,7 +7,6 @@ Their numbers are of the Basel model. A store of another face model gets them by
 model has to be there as well: either way its file is the user's to bring. Landmarks are ours, found in the clip.
 """
 
-import functools
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +15,7 @@ from data_process.schema import StoreError
 from deep_3drecon.align import steady_crops
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FPS, FaceTrack
-from deep_3drecon.transfer import map_expressions, transfer_track
+from deep_3drecon.transfer import installed_mapping, transfer_track
 
 SUFFIX = ".coeff.npz"
 
@@ -53,10 +52,4 @@ def stored_track(path, landmarks, face_model) -> FaceTrack:
     if face_model == theirs.face_model:
         return track
     target = load_face_model(face_model)
-    return transfer_track(track, target, source, _mapping(source.name, target.name))
-
-
-@functools.cache
-def _mapping(source, target):
-    """Expressions of one installed face model in those of another: found once a process."""
-    return map_expressions(load_face_model(source), load_face_model(target))
+    return transfer_track(track, target, source, installed_mapping(source.name, target.name))

@@ -8,6 +8,7 @@ shapes of the same ARKit name where both models have them, inside [0, 1] where t
 """
 
 import argparse
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -295,6 +296,12 @@ def transfer_track(track, target, source=None, mapping=None):
         trans=trans,
     )
     return replace(track, coeff=coeff.astype(np.float32), face_model=target.name, face_model_hash=target.hash)
+
+
+@functools.cache
+def installed_mapping(source, target):
+    """`map_expressions` of two installed face models by name: found once a process."""
+    return map_expressions(load_face_model(source), load_face_model(target))
 
 
 def main():

@@ -152,6 +152,17 @@ def test_stored_coefficients_move_to_the_open_head(installed, ted_clips, tmp_pat
     assert WindowDataset(path, "train", n_frames=8, context=2)[0]["exp"].shape == (8, 52)
 
 
+def test_our_own_fit_moves_to_the_model_that_is_asked_for(installed, ted_clips, tmp_path):
+    path = tmp_path / "own.lmdb"
+    assert build(ted_clips, path, "--face_model", "bfm") == 0
+    track = Store(path).track("train", 0)
+    assert track.face_model == "bfm" and track.coeff.shape == (T, 257)
+    assert Store(path).clips("train")[0]["reprojection"] < 6
+    jaw = installed.exp[:, load_face_model("open").index("jawOpen")]
+    direction = np.linalg.lstsq(jaw[:, None], BFM_LAYOUT.split(installed.coeff)["exp"], rcond=None)[0][0]
+    assert np.corrcoef(track.parts()["exp"] @ direction, jaw)[0, 1] > 0.95
+
+
 def test_without_the_basel_model_the_build_says_what_is_needed(world, ted_clips, tmp_path, monkeypatch, capsys):
     others = tmp_path / "assets"
     others.mkdir()
