@@ -43,7 +43,7 @@ def _connect(address):
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WorkerError(
             f"--ray {address}: no cluster there ({reason}): begin one with ray start --head --port 6379, join other machines "
             "with ray start --address HOST:6379, and give HOST:6379"

@@ -194,7 +194,7 @@ def read_tensors(path):
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise JudgeError(f"{path}: could not be read as tensors by name ({reason}): fetch it again") from error
     if stated and not digest.startswith(stated[1]):
         raise JudgeError(f"{path}: damaged, its sha256 begins with {digest[:8]}, not {stated[1]}: fetch it again")

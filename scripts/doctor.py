@@ -87,7 +87,7 @@ def check_package(name, accepts=None, required=True, purpose="", remedy="pip ins
     try:
         importlib.import_module(IMPORT_NAMES.get(name, name.replace("-", "_")))
     except (ImportError, OSError, RuntimeError) as error:  # OSError: a shared library that is not there
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         return Check("packages", name, False, required, f"{version}, but does not import: {reason}", remedy)
     return Check("packages", name, True, required, version)
 
@@ -131,7 +131,7 @@ def check_device():
     try:
         import torch
     except (ImportError, OSError) as error:
-        return [Check("machine", "torch", False, True, str(error).splitlines()[0], "pip install -r requirements.txt")]
+        return [Check("machine", "torch", False, True, (str(error) or type(error).__name__).splitlines()[0], "pip install -r requirements.txt")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     set_to = os.environ.get("OMP_NUM_THREADS", "not set")
     threads = f"{cores} cores, torch uses {torch.get_num_threads()} threads, OMP_NUM_THREADS {set_to}"
