@@ -131,7 +131,16 @@ def check_device():
     try:
         import torch
     except (ImportError, OSError) as error:
-        return [Check("machine", "torch", False, True, (str(error) or type(error).__name__).splitlines()[0], "pip install -r requirements.txt")]
+        return [
+            Check(
+                "machine",
+                "torch",
+                False,
+                True,
+                (str(error) or type(error).__name__).splitlines()[0],
+                "pip install -r requirements.txt",
+            )
+        ]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     set_to = os.environ.get("OMP_NUM_THREADS", "not set")
     threads = f"{cores} cores, torch uses {torch.get_num_threads()} threads, OMP_NUM_THREADS {set_to}"
