@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process.add_features import add_arguments, add_features, chosen
-from data_process.clip_records import ClipRecords, ClipSettings, process_clip
+from data_process.clip_records import ClipRecords, ClipSettings, process_clip, process_shared_clip
 from data_process.ledger import write_aside
 from data_process.parallel import WorkerError, map_in_order
 from data_process.schema import StoreError
@@ -113,12 +113,11 @@ def build(
 
 def _process_all(paths, settings, workers, ray):
     """Yield the ClipRecords of the clips in order, whoever makes them."""
-    function = functools.partial(process_clip, settings=settings)
     if ray is None:
-        return map_in_order(function, paths, workers, _killer)
+        return map_in_order(functools.partial(process_clip, settings=settings), paths, workers, _killer)
     from data_process.ray_workers import map_on_cluster  # imported late: Ray is optional
 
-    return map_on_cluster(function, paths, ray, _killer)
+    return map_on_cluster(functools.partial(process_shared_clip, settings=settings), paths, ray, _killer)
 
 
 def _killer(path, reason):

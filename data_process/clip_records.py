@@ -1,5 +1,6 @@
 """One clip -> its records: the pure function that `build_lmdb` runs in one process, in many, or on many machines."""
 
+import platform
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,6 +70,15 @@ def process_clip(path, settings=ClipSettings()):
     except (*DAMAGE, OSError) as error:
         text = str(error)
         return ClipRecords({}, {}, [], text if str(path) in text else f"{path}: {text or type(error).__name__}")
+
+
+def process_shared_clip(path, settings=ClipSettings()):
+    """`process_clip` on another machine than the one that found the clip: there, a missing file is no fault of the clip."""
+    if not Path(path).is_file():
+        raise StoreError(
+            f"{path}: not to be seen from {platform.node()}: every machine needs the clips under the same path: share the folder"
+        )
+    return process_clip(path, settings)
 
 
 def _process(path, settings):

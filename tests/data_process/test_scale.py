@@ -1,7 +1,6 @@
 """Builds that are killed, run out of room, meet damaged clips, or run in many processes and on many machines: one and the same store."""
 
 import contextlib
-import functools
 import os
 import random
 import resource
@@ -9,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ import soundfile
 
 from data_process import build_lmdb, store
 from data_process.build_lmdb import assign_splits, build, find_clips, sources
-from data_process.clip_records import process_clip
+from data_process.clip_records import process_clip, process_shared_clip
 from data_process.parallel import WorkerError, map_in_order
 from data_process.schema import StoreError
 from data_process.store import Store, StoreWriter
@@ -25,9 +25,15 @@ from tests.data_process.killers import killed_by, where
 from tests.data_process.stores import SPEAKERS, SPLIT, content
 
 
-@functools.cache
+DONE = {}
+
+
 def process_once(path, settings):
-    return process_clip(path, settings)
+    """`process_clip`, once for files of the same name and sizes: copies of a clip give the same records."""
+    key = (Path(path).name, *(Path(path).with_suffix(suffix).stat().st_size for suffix in (".mp4", ".wav")), settings)
+    if key not in DONE:
+        DONE[key] = process_clip(path, settings)
+    return DONE[key]
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +165,6 @@ def test_damaged_clips_are_named_and_tried_again_once_repaired(clip_folder, tmp_
     first = build(clips, target, SPLIT, SPEAKERS, progress=False)
     assert list(first["skipped"]) == ["speaker1__take1"] and len(first["splits"]["train"]) == 1
     wav.write_bytes(whole)
-    process_once.cache_clear()
     again = build(clips, target, SPLIT, SPEAKERS, progress=False)
     assert not again["skipped"] and [c["name"] for c in again["splits"]["train"]] == [
         "speaker0__take0",
@@ -234,6 +239,11 @@ def test_two_machines_of_a_ray_cluster(clip_folder, tmp_path, monkeypatch):
         assert content(tmp_path / "many.lmdb") == content(tmp_path / "one.lmdb")
     finally:
         cluster.shutdown()
+
+
+def test_clips_that_another_machine_cannot_see_stop_the_build(tmp_path):
+    with pytest.raises(StoreError, match="gone.mp4: not to be seen from .*share the folder"):
+        process_shared_clip(str(tmp_path / "gone.mp4"))
 
 
 def test_ray_that_is_not_there(clip_folder, tmp_path, monkeypatch):
