@@ -13,22 +13,22 @@ import torch
 from data_process import schema
 from data_process.cutting import load_landmarks
 from data_process.face_tracks import in_model, landmarker, track_landmarks, track_quality
+from data_process.landmarks import NoFaceError
 from data_process.lost_frames import fill_lost
 from data_process.schema import StoreError
 from data_process.stored_tracks import stored_track
-from data_process.video import probe, read_frames
+from data_process.video import VideoError, probe, read_frames
 from deep_3drecon import camera
-from deep_3drecon.face_model import FaceModelError
+from deep_3drecon.fit import FitError
 from deep_3drecon.landmarks import points5
-from deep_3drecon.open_regressor import RegressorError
-from deep_3drecon.track import FPS
-from deepspeech import WeightsError, features, load_audio
+from deep_3drecon.track import FPS, TrackError
+from deepspeech import AudioError, features, load_audio
 from deepspeech.timing import SAMPLES_PER_FRAME
 
 JPEG_QUALITY = 92
 MIN_FRAMES = 3  # a style cannot be measured on fewer
-# What damaged files and faces that cannot be fitted raise. Errors of ours for videos, sound, faces, tracks are ValueErrors.
-DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, torch.linalg.LinAlgError)
+# What a clip may have against it. Anything else is a fault of the program or of its installation, and stops the build.
+CLIP_ERRORS = (VideoError, AudioError, NoFaceError, FitError, StoreError, TrackError, OSError, torch.linalg.LinAlgError)
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ def process_clip(path, settings=ClipSettings()):
     """
     try:
         return _process(Path(path), settings)
-    except (FaceModelError, RegressorError, WeightsError):
-        raise
-    except (*DAMAGE, OSError) as error:
+    except CLIP_ERRORS as error:
         text = str(error)
         return ClipRecords({}, {}, [], text if str(path) in text else f"{path}: {text or type(error).__name__}")
 
@@ -113,7 +111,12 @@ def _landmarks(path):
     if abs(about.fps - FPS) > 0.01:
         raise StoreError(f"{path}: {about.fps:.4g} fps, {FPS} are needed: cut it with python -m data_process.clips")
     if stored.is_file():
-        landmarks = load_landmarks(stored)
+        try:
+            landmarks = load_landmarks(stored)
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise StoreError(f"{stored}: cannot be read ({error}): cut the clip again") from error
+        if not all(np.isfinite(array).all() for array in (landmarks.points, landmarks.scores)):
+            raise StoreError(f"{stored}: holds values that are no numbers: cut the clip again")
         if len(landmarks) != about.n_frames:
             raise StoreError(
                 f"{path}: {about.n_frames} frames, {stored.name} is of {len(landmarks)}: cut the clip again"

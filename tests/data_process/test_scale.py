@@ -24,7 +24,6 @@ from tests.data_process import made
 from tests.data_process.killers import killed_by, where
 from tests.data_process.stores import SPEAKERS, SPLIT, content
 
-
 DONE = {}
 
 
