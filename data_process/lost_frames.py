@@ -7,7 +7,6 @@ guesses follow the fit on good frames, worse where the regressor says that it se
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 
 from deep_3drecon import camera
 from deep_3drecon.align import align5, crop_affine, whittaker
@@ -18,6 +17,7 @@ from deep_3drecon.open_regressor import OpenRegressor, cut, face_crop, into_crop
 
 N_BESIDE = 8  # good frames looked at on either side of a gap
 N_USUAL = 32  # good frames of the whole clip that tell what usually lies between fit and guess
+FEWEST_FOR_LINE = 8
 N_EDGE = 2  # frames at either end of a gap
 MIN_PRESENCE = 0.5
 SLIP_DEG = 9.0
@@ -45,14 +45,14 @@ def fill_lost(track, frames, regressor=None):
     valid = without_slips(track, chosen, seen, trusted)
     line = {name: fill_gaps(track.parts()[name], valid) for name in PARTS}
     offsets, turns = from_line(line, chosen, seen)
-    lost, away = ~valid[chosen], distance_transform_edt(~valid)[chosen].astype(int)  # frames to the nearest good one
+    lost = ~valid[chosen]
     for name in PARTS:
         worse = seen["lip_error" if name == "exp" else "rotation_error"]
         error = guess_error(offsets[name], chosen, ~lost & trusted, worse, LEAST_ERROR[name])
         change = usual(offsets[name], ~lost & trusted) - offsets[name]
         if name != "exp":  # lips do jump
             error = error + jump(change, chosen, lost & trusted)
-        moves = np.maximum(line_error(line[name], valid, away), change**2 - 4 * error)
+        moves = np.maximum(line_error(line[name], valid, chosen), change**2 - 4 * error)
         change = np.where((lost & trusted)[:, None], change * moves / (moves + error), 0)
         change = smooth_runs(change, chosen, lost, CUTOFF_HZ[name], track.fps)
         if name == "angle":
@@ -235,18 +235,35 @@ def guess_error(offset, chosen, good, expected, least):
     return (base + least**2) * np.maximum(worse, 1)[:, None] ** 4
 
 
-def line_error(values, valid, away):
-    """Mean square (n, k) by which a line is off at `away` (n,) frames from the nearest good one.
+def line_error(values, valid, frames):
+    """Mean square (n, k) by which the line is off at some frames, (n,) numbers; 0 where they are valid.
 
-    Half the mean square by which values (T, k) of good frames so far apart differ.
+    By how far values (T, k) of good frames lie from the line between others that are as far away as those around the gap; their
+    variance where the clip has too few of them.
     """
-    found, longest = {0: np.zeros(values.shape[1])}, 0
-    for lag in range(1, int(away.max(initial=0)) + 1):
-        pairs = valid[lag:] & valid[:-lag]
-        if pairs.sum() >= 5:
-            found[lag] = 0.5 * np.mean((values[lag:] - values[:-lag])[pairs] ** 2, 0)
-            longest = lag
-    return np.stack([found.get(d, found[longest]) for d in away])
+    good = np.flatnonzero(valid)
+    before, after = np.searchsorted(good, frames, "right") - 1, np.searchsorted(good, frames)
+    out = np.zeros((len(frames), values.shape[1]))
+    spans = [
+        (int(t - good[i]) if i >= 0 else None, int(good[j] - t) if j < len(good) else None)
+        for t, i, j in zip(frames, before, after, strict=True)
+    ]
+    found = {span: _off_line(values, valid, *span) for span in set(spans) if span != (0, 0)}
+    for row, span in enumerate(spans):
+        out[row] = found.get(span, 0)
+    return out
+
+
+def _off_line(values, valid, left, right):
+    """Mean square (k,) of values (T, k) about the line from `left` frames before to `right` after; None: a clip's end, no line."""
+    shift_left, shift_right = left or 0, right or 0
+    t = np.arange(shift_left, len(values) - shift_right)
+    share = 0.0 if right is None else 1.0 if left is None else left / (left + right)
+    t = t[valid[t] & valid[t - shift_left] & valid[t + shift_right]]
+    if len(t) < FEWEST_FOR_LINE:
+        return values[valid].var(0)
+    line = (1 - share) * values[t - shift_left] + share * values[t + shift_right]
+    return ((values[t] - line) ** 2).mean(0)
 
 
 def smooth_runs(change, chosen, lost, cutoff_hz, fps):

@@ -6,11 +6,13 @@
     python -m scripts.train_regressor people --data data/runs/faces
     python -m scripts.train_regressor clips  --videos FOLDER
     python -m scripts.train_regressor gaps   --videos FOLDER
+    python -m scripts.train_regressor losses
     python -m scripts.train_regressor release --data data/runs/faces --weights data/runs/open_regressor
 
 `render` makes the pictures, about 1.2 s a person on one core; `train` needs about 15 minutes of one core and writes the
 regressor. Both go on where they were stopped, and --minutes stops them. The others print Markdown tables: errors on made
-people whom the training has not seen; on clips, against the fit of their landmarks; and in gaps cut into clips.
+people whom the training has not seen; on clips, against the fit of their landmarks; in gaps cut into clips; and
+where the landmarker loses the face of a made person by itself.
 """
 
 import argparse
@@ -35,6 +37,7 @@ from deep_3drecon.face_model import load_face_model
 from deep_3drecon.open_regressor import RELEASED, FaceNetwork, OpenRegressor, RegressorError
 from deep_3drecon.track import FPS
 from models.checkpoint import git_commit
+from scripts.evaluation import lost_films
 from scripts.evaluation import regressor as measure
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".mpg", ".webm"}
@@ -186,6 +189,13 @@ def gaps(args):
     print_rows(rows, "frames")
 
 
+def losses(args):
+    """Errors where the landmarker loses made people, by what is wrong with the picture."""
+    regressor = OpenRegressor.load(args.weights)
+    rows = {kind: lost_films.lost_rows(regressor, kind, range(args.people)) for kind in tqdm(lost_films.KINDS)}
+    print_rows(rows, "film")
+
+
 def read_landmarks(args):
     """(path, LandmarkTrack) of the videos of a folder, at most --frames of each; <name>.landmarks.npz is used if there."""
     paths = sorted(p for p in Path(args.videos).iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
@@ -219,7 +229,7 @@ def print_rows(rows, corner):
         print(f"| {' | '.join([str(name), *cells])} |", flush=True)
 
 
-COMMANDS = {c.__name__: c for c in (render, train, people, release, clips, gaps)}
+COMMANDS = {c.__name__: c for c in (render, train, people, release, clips, gaps, losses)}
 
 
 def main(argv=None):
@@ -247,7 +257,9 @@ def main(argv=None):
         command.add_argument("--videos", required=True, help="folder of videos, each with one face")
         command.add_argument("--frames", type=int, default=300, help="of each video, at most (default 300)")
         command.add_argument("--every", type=int, default=1, help="take every n-th video (default 1)")
-    for command in (testing, releasing, watching, cutting):
+    losing = commands.add_parser("losses", help="errors where the landmarker loses made people")
+    losing.add_argument("--people", type=int, default=3, help="films of each kind (default 3)")
+    for command in (testing, releasing, watching, cutting, losing):
         command.add_argument("--weights", help="folder of the regressor (default: the released one)")
     for command in (rendering, training):
         command.add_argument("--data", required=True, help="folder of the pictures, 2.5 MB a person")

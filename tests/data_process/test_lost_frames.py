@@ -121,12 +121,14 @@ def test_an_unsure_guess_counts_less():
     assert np.allclose(error[~good], 16 * error[good][0]) and 0.005 < error[good][0] < 0.02
 
 
-def test_a_line_is_worse_the_farther_it_goes():
-    """A random walk of step 1: half the mean square over d frames is d / 2; beyond what was seen it stays."""
+def test_a_line_is_worse_the_wider_its_gap():
+    """A random walk of step 1 lies a b / (a + b) from the line to a frames before and b after, and a from its last value."""
     walk = np.cumsum(np.random.default_rng(0).normal(size=(4000, 1)), 0)
-    found = line_error(walk, np.ones(4000, bool), np.array([0, 1, 4, 16]))[:, 0]
-    assert np.allclose(found, [0, 0.5, 2, 8], rtol=0.25)
-    assert line_error(walk[:8], np.ones(8, bool), np.array([3, 30]))[1, 0] > 0
+    valid = np.ones(4000, bool)
+    valid[1000] = valid[2000:2031] = valid[3990:] = False
+    found = line_error(walk, valid, np.array([5, 1000, 2000, 2015, 3993]))[:, 0]
+    assert np.allclose(found, [0, 0.5, 31 / 32, 8, 4], rtol=0.25)
+    assert np.allclose(line_error(walk[:8], np.arange(8) < 4, np.array([7])), walk[:4].var(0))
 
 
 def test_changes_stay_in_the_gap():
