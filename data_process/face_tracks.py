@@ -9,7 +9,7 @@ from data_process.lost_frames import fill_lost
 from data_process.video import read_frames
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import fit_clip, reproject, reprojection_error
-from deep_3drecon.landmark_bias import bias
+from deep_3drecon.landmark_bias import bias, noise
 from deep_3drecon.landmarks import interocular, lip_opening
 from deep_3drecon.photometric import refine_clip
 from deep_3drecon.track import FPS, FaceTrack
@@ -38,13 +38,15 @@ def video_frames(path, partial=False):
 
 def refine_track(track, frames) -> FaceTrack:
     """`photometric.refine_clip` for tracks of our landmarker."""
-    return refine_clip(track, frames, load_face_model(track.face_model), bias)
+    return refine_clip(track, frames, load_face_model(track.face_model), bias, noise())
 
 
 def track_landmarks(track) -> FaceTrack:
     """LandmarkTrack at 25 fps -> FaceTrack of the open head, which alone has the 478 landmarks."""
     model = load_face_model("open")
-    return fit_clip(track.points[..., :2], track.scores, track.valid, track.frame_size, FPS, model, bias=bias)
+    return fit_clip(
+        track.points[..., :2], track.scores, track.valid, track.frame_size, FPS, model, bias=bias, noise=noise()
+    )
 
 
 def in_model(track, face_model) -> FaceTrack:

@@ -21,6 +21,7 @@ N_IDENTITY_FRAMES = 48
 IDENTITY_STEPS, FRAME_STEPS = 8, 5
 CHUNK = 32  # frames solved at a time: the parts of their Jacobian stay in the processor's cache
 NOISE_PX = 1.0  # of one landmark in the canonical crop
+USUAL_NOISE_PX = 0.5  # of the best of them, on faces that were never measured
 N_INDEPENDENT = 60.0  # what 478 correlated points of one frame are worth; scales the data against the priors
 IDENTITY_EVIDENCE = 6.0  # what a whole clip is worth in frames when identity is weighed against the mean head
 POSE_CUTOFF_HZ = 4.5
@@ -52,8 +53,8 @@ class Linear:
         return flat.unflatten(-1, (-1, 3))
 
 
-def linear_landmarks(model):
-    """`Linear` of a face model."""
+def linear_landmarks(model, noise=None):
+    """`Linear` of a face model; noise (L,) px of each landmark, if they are not all as good."""
     ids, weights = torch.as_tensor(model.landmark_ids), model.landmark_weights.double()
     mean = (model.mean.double()[ids] * weights[..., None]).sum(1)
     id_basis, exp_basis = (
@@ -70,6 +71,8 @@ def linear_landmarks(model):
     weight[landmarks.LIPS] = 3.0
     weight[np.concatenate([landmarks.EYE_LEFT, landmarks.EYE_RIGHT])] = 2.0
     weight[landmarks.INNER_LIP_UPPER[2:7]] = weight[landmarks.INNER_LIP_LOWER[2:7]] = 6.0
+    if noise is not None:
+        weight = weight / (noise.square() + USUAL_NOISE_PX**2)
     return Linear(mean, id_basis, exp_basis, weight / weight.sum() * N_INDEPENDENT, landmark_groups(exp_basis))
 
 
@@ -225,12 +228,13 @@ def fill_gaps(values, valid):
     return np.stack([np.interp(times, good, column[good]) for column in flat.T], 1).reshape(values.shape)
 
 
-def fit_clip(points, scores, valid, frame_size, fps, model, identity=None, bias=None):
+def fit_clip(points, scores, valid, frame_size, fps, model, identity=None, bias=None, noise=None):
     """Landmarks of a clip to a FaceTrack.
 
     points (T, 478, >=2) source pixels; scores (T, 52) in the order of `model.expression_names`; valid (T,) bool; frame_size
     (width, height); identity (n_id,): use this one and do not fit it; bias: angle (T, 3) -> (T, 478, 2), by how much the points
-    are off in a pose, as `landmark_bias.bias` knows of our landmarker; exact points have none. A clip of one frame is a portrait.
+    are off in a pose, as `landmark_bias.bias` knows of our landmarker; exact points have none;
+    noise (L,) px: how far each landmark is off when the bias is gone, by which it is weighed. A clip of one frame is a portrait.
     """
     valid = np.asarray(valid, bool)
     if not valid.any():
@@ -241,7 +245,7 @@ def fit_clip(points, scores, valid, frame_size, fps, model, identity=None, bias=
     found = camera.apply_affine(torch.from_numpy(points), torch.from_numpy(crops).double())
     observed = found
     mask = torch.ones(observed.shape[:2], dtype=torch.float64)
-    linear, prior = linear_landmarks(model), expression_prior(model, scores)
+    linear, prior = linear_landmarks(model, noise), expression_prior(model, scores)
     exp = prior["mean"].clamp(0, 1)
     state = (exp, *initial_pose(linear, exp, observed))
     for _ in range(2 if bias else 0):  # the first pose is off by what the bias makes of it

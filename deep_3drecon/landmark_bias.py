@@ -3,7 +3,7 @@
 On the far side of a turned head the landmarker puts points on the outline rather than on the places of the skin they have seen
 from the front, and elsewhere too it is off by a pixel or two of the canonical crop. `landmark_bias.npz`, made by
 `python -m scripts.make_landmark_bias` from films of made people with known heads, holds that error as a polynomial of pitch and
-yaw; roll turns the picture and the error with it.
+yaw; roll turns the picture and the error with it. It holds as well how far each landmark is off beyond that.
 """
 
 import functools
@@ -30,8 +30,13 @@ def roll_matrix(angle):
 
 def bias(angle):
     """Found minus true landmarks in pixels of the canonical crop: angle (T, 3) tensor -> (T, 478, 2) tensor."""
-    turned = np.einsum("tij,tlj->tli", roll_matrix(angle), np.tensordot(features(angle), _table(), 1))
+    turned = np.einsum("tij,tlj->tli", roll_matrix(angle), np.tensordot(features(angle), _arrays()["error"], 1))
     return torch.as_tensor(turned).to(angle)
+
+
+def noise():
+    """(478,) float64 tensor: how far each landmark is off, in pixels of the canonical crop, when the bias is taken off."""
+    return torch.from_numpy(_arrays()["noise"])
 
 
 def learn(angle, error, ridge=1e-3):
@@ -43,6 +48,6 @@ def learn(angle, error, ridge=1e-3):
 
 
 @functools.cache
-def _table():
+def _arrays():
     with np.load(TABLE, allow_pickle=False) as npz:
-        return npz["error"].astype(np.float64)
+        return {name: npz[name].astype(np.float64) for name in npz.files}

@@ -35,15 +35,15 @@ COLOUR_SIGMA = 1.0  # px of the canonical crop
 LEAST_KEYS = 3
 
 
-def refine_clip(track, frames, model=None, bias=None):
+def refine_clip(track, frames, model=None, bias=None, noise=None):
     """A FaceTrack and the frames it was made from -> the refined FaceTrack, its `gamma` the light of every frame.
 
-    frames: see `photometric_frames`; they are read twice. bias: as in `fit.fit_clip`, that of the landmarks in the track.
+    frames: see `photometric_frames`; they are read twice. bias, noise: as in `fit.fit_clip`, those of the landmarks in the track.
     Frames that are not valid keep what they have; clips with fewer than three valid frames only get their light.
     """
     model = model or load_face_model(track.face_model)
     _check(track, model)
-    problem, keys = _Problem(track, model, bias), key_frames(track)
+    problem, keys = _Problem(track, model, bias, noise), key_frames(track)
     cut = np.stack([crop for _, crop in crops(track, frames, keys)])
     if len(keys) < LEAST_KEYS:
         gamma = _light(problem.surface, problem.parts["id"][keys[0]], problem.start(keys), cut)[1]
@@ -106,8 +106,8 @@ def _check(track, model):
 class _Problem:
     """A clip's landmarks, priors and surface."""
 
-    def __init__(self, track, model, bias):
-        self.track, self.surface, self.linear = track, surface_points(model), fit.linear_landmarks(model)
+    def __init__(self, track, model, bias, noise):
+        self.track, self.surface, self.linear = track, surface_points(model), fit.linear_landmarks(model, noise)
         self.parts = {k: torch.from_numpy(np.ascontiguousarray(v)).double() for k, v in track.parts().items()}
         self.found = camera.apply_affine(
             torch.from_numpy(track.landmarks).double(), torch.from_numpy(track.crop).double()

@@ -2,8 +2,9 @@
 
     python -m scripts.make_landmark_bias
 
-Writes deep_3drecon/landmark_bias.npz, which lies in the repository: run it again when the landmarker, the landmark table or the
-made films change. Prints the error before and after, the latter on people that were left out of the learning.
+Writes deep_3drecon/landmark_bias.npz, which lies in the repository: the error, and what is left of it at each landmark. Run it
+again when the landmarker, the landmark table or the made films change. Prints the error before and after, the latter on people
+that were left out of the learning.
 """
 
 import argparse
@@ -54,7 +55,9 @@ def main(argv=None):
     angle, error = (np.concatenate(x) for x in zip(*films[::5], strict=True))
     left = error - np.einsum("tij,tlj->tli", roll_matrix(angle), np.tensordot(features(angle), table, 1))
     print(f"px of the canonical crop, all points, lips, outline: {rms(error)} before, {rms(left)} after")
-    np.savez_compressed(TABLE, error=learn(*(np.concatenate(x) for x in zip(*films, strict=True))).astype(np.float16))
+    noise = np.sqrt(np.square(left).mean((0, 2)))
+    table = learn(*(np.concatenate(x) for x in zip(*films, strict=True)))
+    np.savez_compressed(TABLE, error=table.astype(np.float16), noise=noise.astype(np.float16))
     print(f"{TABLE.name}: {TABLE.stat().st_size} bytes, {bias(torch.zeros(1, 3)).norm(dim=-1).mean():.2f} px at rest")
     return 0
 

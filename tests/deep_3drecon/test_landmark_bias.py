@@ -6,8 +6,8 @@ import torch
 from deep_3drecon import camera
 from deep_3drecon.align import crop_affine
 from deep_3drecon.face_model import load_face_model
-from deep_3drecon.fit import fit_clip
-from deep_3drecon.landmark_bias import MOST, bias, features, learn, roll_matrix
+from deep_3drecon.fit import N_INDEPENDENT, fit_clip, linear_landmarks
+from deep_3drecon.landmark_bias import MOST, bias, features, learn, noise, roll_matrix
 
 
 def test_a_polynomial_error_is_learnt_whatever_the_roll():
@@ -45,3 +45,11 @@ def test_the_fit_takes_the_bias_off():
         track = fit_clip(points, np.zeros((n, 52)), np.ones(n, bool), (640, 480), 25, head, bias=known)
         errors.append(np.degrees(np.abs(track.parts()["angle"] - angle.numpy())).mean())
     assert errors[1] < 0.5 * errors[0] and errors[1] < 0.6
+
+
+def test_bad_landmarks_count_less():
+    head = load_face_model("open")
+    plain, weighed = linear_landmarks(head).weight, linear_landmarks(head, noise()).weight
+    assert torch.isclose(weighed.sum(), torch.tensor(N_INDEPENDENT, dtype=torch.float64))
+    share = weighed / plain
+    assert share[noise().argmax()] < 0.3 * share[noise().argmin()] and noise().shape == (478,)
