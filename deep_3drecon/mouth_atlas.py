@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from deep_3drecon import landmarks, rasterizer, unwrap
+from deep_3drecon.atlas_frames import FrameGeometry, blend
+from deep_3drecon.made_skin import made_skin
 from deep_3drecon.photometric_frames import chosen
 
 # displacement in dm from where the mean head has them to where they show between the lips; that of `models.mouth.settle`
@@ -71,8 +73,6 @@ def inner_parts(model):
 def learn_mouth(track, frames, model, n_frames=N_FRAMES):
     """`Mouth` of the person in a FaceTrack and its frames (see `photometric_frames`); None for other models than
     the open head, whose teeth and tongue it knows."""
-    from deep_3drecon.atlas import FrameGeometry
-
     if model.name != "open":
         return None
     shift = torch.zeros(model.n_vertices, 3)
@@ -101,8 +101,6 @@ def open_frames(track, n):
 
 def _layer(track, model, views, parts, hiding, level):
     """`Layer` of some parts of the mouth; views: [(t, frame, FrameGeometry)]."""
-    from deep_3drecon.atlas import blend
-
     ids = np.concatenate([model.regions[name] for name in parts])
     triangles = model.triangles[np.isin(model.triangles, ids).all(1)]
     rast, origin = _front_view(model.mean.numpy(), ids, triangles)
@@ -138,8 +136,6 @@ def _front_view(mean, ids, triangles):
 
 def _made(model, rast, triangles, level):
     """Colours (h, w, 3) of a made mouth, as bright as goes with skin of brightness `level` 0..255."""
-    from deep_3drecon.made_skin import made_skin
-
     atlas = made_skin(model, 0, 512)[::-1].astype(np.float32)
     column, row = ((model.uv * len(atlas)).astype(int).clip(0, len(atlas) - 1)).T
     face = model.regions["face"]

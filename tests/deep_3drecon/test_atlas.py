@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from deep_3drecon.atlas import blend, build_atlas
+from deep_3drecon.atlas import build_atlas
 from deep_3drecon.atlas_draw import PersonPainter
+from deep_3drecon.atlas_frames import blend
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.mouth_atlas import learn_mouth, open_frames
 from deep_3drecon.photometric import refine_clip
