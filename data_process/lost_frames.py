@@ -24,7 +24,7 @@ SLIP_DEG = 9.0
 MAX_ERROR_DEG = 25.0  # by the guess's own expectation; beyond it the guess is not used
 PARTS = ("angle", "trans", "exp")
 # least error of a guess, standard deviation: radians, dm, and an expression coefficient
-LEAST_ERROR = {"angle": 0.035, "trans": 0.04, "exp": 0.04}
+LEAST_ERROR = {"angle": 0.035, "trans": 0.04, "exp": 0.03}
 CUTOFF_HZ = {"angle": POSE_CUTOFF_HZ, "trans": POSE_CUTOFF_HZ, "exp": EXPRESSION_CUTOFF_HZ}
 WIDE_SIZE, WIDE_SCALE = 280, 0.75  # picture of a frame that is kept for a second look, in px of the canonical crop
 CHUNK = 64
@@ -47,11 +47,12 @@ def fill_lost(track, frames, regressor=None):
     offsets, turns = from_line(line, chosen, seen)
     lost = ~valid[chosen]
     for name in PARTS:
-        worse = seen["lip_error" if name == "exp" else "rotation_error"]
-        error = guess_error(offsets[name], chosen, ~lost & trusted, worse, LEAST_ERROR[name])
+        worse = growth(seen["lip_error" if name == "exp" else "rotation_error"], ~lost & trusted)
         change = usual(offsets[name], ~lost & trusted) - offsets[name]
-        if name != "exp":  # lips do jump
-            error = error + jump(change, chosen, lost & trusted)
+        if name == "exp":  # lips jump all the time: good frames tell how well they are guessed
+            error = (LEAST_ERROR[name] ** 2 + scatter(offsets[name], ~lost & trusted)) * worse
+        else:  # a head does not: where the guess does as the gap begins, it is the picture that is another one
+            error = LEAST_ERROR[name] ** 2 * worse + jump(change, chosen, lost & trusted)
         moves = np.maximum(line_error(line[name], valid, chosen), change**2 - 4 * error)
         change = np.where((lost & trusted)[:, None], change * moves / (moves + error), 0)
         change = smooth_runs(change, chosen, lost, CUTOFF_HZ[name], track.fps)
@@ -203,8 +204,7 @@ def usual(offset, good):
 def jump(change, chosen, lost):
     """Mean square (n, k) of the change at the ends of each gap, linear across it, 0 elsewhere.
 
-    lost (n,) bool: frames of gaps whose guess is trusted. A head does not jump in two frames: it is the guess that does, because
-    the picture is another one, and the whole gap's guesses may be as wrong.
+    lost (n,) bool: frames of gaps whose guess is trusted.
     """
     out, rows = np.zeros_like(change), np.flatnonzero(lost)
     if not len(rows):
@@ -220,19 +220,15 @@ def jump(change, chosen, lost):
     return out
 
 
-def guess_error(offset, chosen, good, expected, least):
-    """Mean square (n, k) by which guesses are off, after `joined`.
+def scatter(offset, good):
+    """Mean square (k,) of the offsets (n, k) of good frames about the usual one."""
+    return np.mean((offset[good] - usual(offset, good)) ** 2, 0) if good.any() else np.zeros(offset.shape[1])
 
-    On good frames by how much the offset (n, k) changes between frames of one side of a gap; elsewhere more, by what the
-    regressor expects of itself, (n,) in any unit.
-    """
-    rows = np.flatnonzero(good)
-    base = np.zeros(offset.shape[1])
-    if len(rows) > 2:
-        runs = np.split(rows, np.flatnonzero(np.diff(chosen[rows]) > 1) + 1)
-        base = np.mean(np.concatenate([offset[run] - offset[run].mean(0) for run in runs]) ** 2, 0)
-    worse = expected / np.median(expected[rows] if len(rows) else expected)
-    return (base + least**2) * np.maximum(worse, 1)[:, None] ** 4
+
+def growth(expected, good):
+    """Factor (n, 1) of a guess's mean square error: the fourth power of what the regressor expects of itself, over its usual
+    value on good frames; at least 1. By itself it expects too little where it sees badly."""
+    return np.maximum(expected / np.median(expected[good] if good.any() else expected), 1)[:, None] ** 4
 
 
 def line_error(values, valid, frames):

@@ -8,9 +8,10 @@ from data_process.lost_frames import (
     fill_lost,
     frames_to_see,
     gaps,
-    guess_error,
+    growth,
     jump,
     line_error,
+    scatter,
     smooth_runs,
     usual,
     vector_from_rotation,
@@ -115,10 +116,11 @@ def test_a_guess_that_jumps_is_not_believed():
 
 
 def test_an_unsure_guess_counts_less():
-    offset, chosen = np.random.default_rng(0).normal(0, 0.1, (20, 1)), np.arange(20)
-    good = (chosen < 8) | (chosen >= 12)
-    error = guess_error(offset, chosen, good, np.where(good, 3.0, 6.0), 0.01)[:, 0]
-    assert np.allclose(error[~good], 16 * error[good][0]) and 0.005 < error[good][0] < 0.02
+    offset = np.random.default_rng(0).normal(3, 0.1, (2000, 1))
+    good = np.arange(2000) % 10 < 8
+    assert abs(scatter(offset, good)[0] - 0.01) < 0.001 and not scatter(offset, ~good & good).any()
+    factor = growth(np.where(good, 3.0, 6.0), good)[:, 0]
+    assert np.allclose(factor[good], 1) and np.allclose(factor[~good], 16)
 
 
 def test_a_line_is_worse_the_wider_its_gap():
