@@ -99,7 +99,7 @@ def _residual(linear, id, exp, angle, trans, observed, mask):
         [(camera.rotation_matrix(angle + step * e) - rotation) / step for e in torch.eye(3).double()], 1
     )
     turned = (points @ turns.flatten(1, 2).transpose(1, 2)).unflatten(-1, (3, 3))  # (T, L, angle, place)
-    by_angle = (by_place[..., None, :] * turned[:, :, None]).sum(-1)
+    by_angle = sum(by_place[..., k : k + 1] * turned[:, :, None, :, k] for k in range(3))
     by_pose = torch.cat([by_angle, by_place], -1).flatten(1, 2)
     by_point = (by_place.flatten(1, 2) @ rotation).unflatten(1, (-1, 2))
     return residual.flatten(1), by_point, by_pose
@@ -113,8 +113,7 @@ def frame_system(linear, id, state, observed, mask, prior, pose_fixed=False):
     n_own = n_exp if pose_fixed else n_exp + N_POSE
     jacobian = jacobian_parts(linear.groups, by_point, None if pose_fixed else by_pose, n_exp)
     matrix = gram(jacobian, n_own)
-    pull = (by_point * residual.unflatten(1, (-1, 2))[..., None]).sum(2)  # (T, L, 3)
-    right = -pull.flatten(1) @ linear.exp.flatten(0, 1)
+    right = -pull(by_point, residual) @ linear.exp.flatten(0, 1)
     if not pose_fixed:
         right = torch.cat([right, -(by_pose.transpose(1, 2) @ residual[..., None])[..., 0]], 1)
     precision = prior["precision"]
@@ -126,6 +125,12 @@ def frame_system(linear, id, state, observed, mask, prior, pose_fixed=False):
     matrix = matrix + torch.diag(diagonal)
     matrix[:, range(n_exp), range(n_exp)] += stuck * 1e9
     return jacobian, matrix, right, residual, by_point
+
+
+def pull(by_point, residual):
+    """by_point' residual: what the residual asks of each coordinate of the points, (T, 3L)."""
+    two = residual.unflatten(1, (-1, 2))[..., None]
+    return (by_point[:, :, 0] * two[:, :, 0] + by_point[:, :, 1] * two[:, :, 1]).flatten(1)
 
 
 def update(state, step, n_exp):
@@ -155,7 +160,11 @@ def fit_identity(linear, state, observed, mask, prior):
             cross_rows = cross.flatten(0, 1).T
             by_points = by_points + torch.einsum("tlic,tlid->lcd", by_point, by_point)
             schur = schur - cross_rows @ solved[..., :-1].flatten(0, 1)
-            rest = rest - by_id.flatten(0, 1).T @ residual.flatten() - cross_rows @ solved[..., -1].flatten()
+            rest = (
+                rest
+                - pull(by_point, residual).sum(0) @ linear.id.flatten(0, 1)
+                - cross_rows @ solved[..., -1].flatten()
+            )
             eliminated.append(solved)
         eliminated = torch.cat(eliminated)
         # the frames' sum of by_id' by_id, by way of the points: a thirtieth of the work

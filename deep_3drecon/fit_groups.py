@@ -19,16 +19,19 @@ def landmark_groups(exp):
     moved = (exp != 0).any(1).numpy()
     sets, group = np.unique(moved, axis=0, return_inverse=True)
     group, sizes = group.ravel(), np.bincount(group.ravel()).astype(np.float64)
+    common = sets.astype(np.float64) @ sets.T
     while len(sets) > N_GROUPS:
-        count = sets.sum(1)
-        union = count[:, None] + count - sets.astype(np.float64) @ sets.T
+        count = common.diagonal()
+        union = count[:, None] + count - common
         cost = sizes * (count + N_POSE) ** 2
         added = (sizes[:, None] + sizes) * (union + N_POSE) ** 2 - cost[:, None] - cost
         np.fill_diagonal(added, np.inf)
         first, second = sorted(np.unravel_index(added.argmin(), added.shape))
         sets[first] |= sets[second]
         sizes[first] += sizes[second]
+        common[first] = common[:, first] = sets.astype(np.float64) @ sets[first]
         sets, sizes = np.delete(sets, second, 0), np.delete(sizes, second)
+        common = np.delete(np.delete(common, second, 0), second, 1)
         group = np.where(group == second, first, group - (group > second))
     pairs = [
         (torch.from_numpy(np.flatnonzero(group == k)), torch.from_numpy(np.flatnonzero(sets[k])))
