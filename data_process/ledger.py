@@ -104,6 +104,8 @@ def rewrite(output, ledger):
 
 
 def write_aside(path, text):
+    """Write a text file aside and rename it."""
+    path = Path(path)
     part = path.with_name(path.name + ".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)

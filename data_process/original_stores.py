@@ -71,6 +71,12 @@ class _Original:
         """Let go of the LMDB environment of this path in this process."""
         close(self.path)
 
+    def clips(self, split):
+        """What `_clips` holds of a split, in order of the indices."""
+        if split not in self.splits:
+            raise StoreError(f"{self.path}: no split {split!r}, there are {', '.join(self.splits)}")
+        return self._clips[split]
+
     def _clip(self, split, index):
         clips = self.clips(split)
         if not 0 <= index < len(clips):
@@ -115,14 +121,9 @@ class TedHdStore(_Original):
             "splits": {s: self.clips(s) for s in self.splits},
         }
 
-    def clips(self, split):
-        """[{name, speaker, index}] of the clips of a split, in order of their indices."""
-        if split not in self.splits:
-            raise StoreError(f"{self.path}: no split {split!r}, there are {', '.join(self.splits)}")
-        return self._clips[split]
-
     @cached_property
     def _clips(self):
+        """{split: [{name, speaker, index}]}."""
         out = {}
         for split in self.splits:
             record = next(r for r in ("video", "coeff", *TED_HD_RECORDS) if (split, r) in self.databases)
@@ -226,14 +227,9 @@ class PirenderStore(_Original):
         """What `store.Store.meta` says, as far as it is known."""
         return {"rates": {"fps": FPS}, "splits": {s: self.clips(s) for s in self.splits}}
 
-    def clips(self, split):
-        """[{name, speaker, n_frames}] of the clips of a split, in order of their names; speakers as far as names tell them."""
-        if split not in self.splits:
-            raise StoreError(f"{self.path}: no split {split!r}, there are {', '.join(self.splits)}")
-        return self._clips[split]
-
     @cached_property
     def _clips(self):
+        """{split: [{name, speaker, n_frames}]} in order of the names; speakers as far as names tell them."""
         out = {split: [] for split in self.splits}
         for name, n_frames in self.lengths.items():
             split = WHOLE if self.split_of is None else self.split_of.get(name)

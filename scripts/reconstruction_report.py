@@ -34,17 +34,10 @@ from deep_3drecon.landmark_bias import bias
 from deep_3drecon.landmarks import interocular, lip_opening
 from deep_3drecon.photometric import photometric_residual
 from deep_3drecon.track import FPS
+from scripts.evaluation.rigid import rigidly
 
 EVERY = 10  # frames between those whose vertices are compared
 SHEET_FRAMES, SHEET_PX = 8, 256
-
-
-def rigidly(points, onto):
-    """points (V, 3) turned and moved to lie on `onto` (V, 3) as well as they can (Kabsch)."""
-    middle, goal = points.mean(0), onto.mean(0)
-    u, _, vh = np.linalg.svd((points - middle).T @ (onto - goal))
-    flip = np.diag([1, 1, np.sign(np.linalg.det(u @ vh))])
-    return (points - middle) @ u @ flip @ vh + goal
 
 
 def turn_between(a, b):

@@ -7,11 +7,11 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from data_process.ledger import write_aside
 from scripts.evaluation.sources import ProtocolError
 
 NO_INFLUENCE = ("output", "report", "threads", "device")  # settings that change no line
@@ -112,11 +112,3 @@ def open_folder(folder, config, facts, about):
     folder.mkdir(parents=True, exist_ok=True)
     write_aside(path, OmegaConf.to_yaml(OmegaConf.create(content)))
     return content
-
-
-def write_aside(path, text):
-    """Write a text file aside and rename it."""
-    part = Path(path).with_name(Path(path).name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

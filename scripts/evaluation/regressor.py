@@ -9,14 +9,14 @@ import torch
 from data_process.face_tracks import track_landmarks
 from data_process.lost_frames import fill_lost, see
 from data_process.made_crop_batches import rotation_angle
+from data_process.made_turns import TEN
 from data_process.visemes import lip_gap
 from deep_3drecon import camera
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import fill_gaps
 from deep_3drecon.open_regressor import SIZE, face_crop
+from scripts.evaluation.rigid import rigidly
 
-MOUTH_CHANNELS = ("jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthSmileLeft", "mouthSmileRight",
-                  "mouthUpperUpLeft", "mouthUpperUpRight", "mouthLowerDownLeft", "mouthLowerDownRight")  # fmt: skip
 YAW_LIMITS = (0, 20, 40, 60, 90)  # degrees
 ROUGH = 0.06  # of the face's width, how far the crop of a clip is moved and scaled at random
 GAP_FRAMES = (4, 8, 16, 32)
@@ -39,7 +39,7 @@ def people_row(regressor, data, hard, n, seed=0):
         row[f"yaw {low}-{high}"] = degrees[seen & (yaw >= low) & (yaw < high)].mean()
     # one picture does not tell a wide mouth from a smile; a clip of a person does, and there only changes matter
     moved, truly = (about_person(values[seen], person[seen]) for values in (guess.exp, exp))
-    channels = {c: correlation(moved[:, face.index(c)], truly[:, face.index(c)]) for c in MOUTH_CHANNELS}
+    channels = {c: correlation(moved[:, face.index(c)], truly[:, face.index(c)]) for c in TEN}
     row |= {
         "mouth channels, mean r": np.mean(list(channels.values())),
         "lip opening r": correlation(moved @ gap, truly @ gap),
@@ -65,23 +65,14 @@ def vertex_errors(face, guess, batch, rows):
     """Mean distance in mm of face and lip vertices after rigid alignment, and of the mean face without expression."""
     out = {}
     ids = torch.from_numpy(face.regions["face"])
-    lips = torch.from_numpy(np.flatnonzero(np.isin(face.regions["face"], face.regions["lips"])))
+    lips = np.isin(face.regions["face"], face.regions["lips"])
     with torch.no_grad():
         true = face.vertices(batch["id"][rows], batch["exp"][rows])[:, ids]
         made = face.vertices(torch.from_numpy(guess.id[rows]), torch.from_numpy(guess.exp[rows]))[:, ids]
         for name, points in (("", made), ("mean face: ", face.mean[ids].expand_as(true))):
-            off = camera.MM_PER_DM * (rigidly(points, true) - true).norm(dim=-1)
+            off = camera.MM_PER_DM * np.linalg.norm(rigidly(points.numpy(), true.numpy()) - true.numpy(), axis=-1)
             out |= {f"{name}face, mm": off.mean().item(), f"{name}lips, mm": off[:, lips].mean().item()}
     return out
-
-
-def rigidly(points, target):
-    """Points (B, N, 3) turned and moved onto the target (B, N, 3) by least squares."""
-    a, b = points - points.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
-    u, _, vh = torch.linalg.svd(a.transpose(1, 2) @ b)
-    sign = torch.linalg.det(u @ vh)
-    u = torch.cat([u[..., :2], u[..., 2:] * sign[:, None, None]], -1)
-    return a @ (u @ vh) + target.mean(1, keepdim=True)
 
 
 def clip_row(regressor, landmarks, frames, every=2, seed=0):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data_process.ledger import write_aside
 from deep_3drecon.track import FPS
 from scripts.evaluation import page, plots
 from scripts.evaluation.arrays import GALLERY, load, load_arrays
-from scripts.evaluation.lines import read, write_aside
+from scripts.evaluation.lines import read
 from scripts.evaluation.table import digits, rows_of
 from scripts.evaluation.units import METRICS, SET_CLIP
 

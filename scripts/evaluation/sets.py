@@ -64,22 +64,17 @@ def blinks(bench, mine, real):
     return {"blink_pauses_s": distance["intervals_s"], "blink_lengths_s": distance["durations_s"]}
 
 
-def lip_windows(arrays, valid, std):
-    """Windows of LIP_WINDOW frames of lip opening and width, in deviations `std` (2,) of the truth."""
-    curves = np.stack([arrays["opening"], arrays["width"]], 1) / std
-    return motion_windows(curves, LIP_WINDOW, LIP_WINDOW // 2, valid)[0]
-
-
 def lip_distance(mine, real, is_real):
     """Fréchet distance of the lips' windows, which sees their pace; of the real row, its floor."""
-    moves = np.concatenate([np.stack([real[c]["opening"], real[c]["width"]], 1)[real[c]["valid"]] for c in mine])
-    std = np.maximum(moves.std(0), 1e-3)
-    true = np.concatenate([lip_windows(real[clip], real[clip]["valid"], std) for clip in mine])
-    if is_real:
-        return frechet_floor(true)
-    return frechet_distance(
-        np.concatenate([lip_windows(found, real[c]["valid"], std) for c, found in mine.items()]), true
-    )
+    made, true = ({c: np.stack([x[c]["opening"], x[c]["width"]], 1) for c in mine} for x in (mine, real))
+    valid = {clip: real[clip]["valid"] for clip in mine}
+    std = np.maximum(np.concatenate([true[clip][valid[clip]] for clip in mine]).std(0), 1e-3)
+
+    def windows(curves):
+        cut = [motion_windows(curves[clip] / std, LIP_WINDOW, LIP_WINDOW // 2, valid[clip])[0] for clip in mine]
+        return np.concatenate(cut)
+
+    return frechet_floor(windows(true)) if is_real else frechet_distance(windows(made), windows(true))
 
 
 def seed_changes(bench, arrays):

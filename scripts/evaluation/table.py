@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
+from data_process.ledger import write_aside
 from models.metrics import bootstrap_interval
-from scripts.evaluation.lines import jsonable, read, write_aside
+from scripts.evaluation.lines import jsonable, read
 from scripts.evaluation.units import JUDGE, METRICS, SET_CLIP, VISEMES, judge_metric
 
 ROW_ORDER = ("real", "re-rendered", "generated", "other style", "mean style")
