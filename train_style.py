@@ -1,4 +1,4 @@
-"""Train a method: the one loop for all of them.
+"""Train a method or a renderer: the one loop for all of them.
 
     python train_style.py --config configs/style_avatar_tiny.yaml data.lmdb=data/lmdb run.output=data/runs/mine
     python train_style.py --config data/runs/mine/config.yaml --resume
@@ -7,6 +7,18 @@
 Settings are the fields of configs.TrainConfig by dotted name. The run folder gets config.yaml, log.jsonl (and
 TensorBoard files where that is installed), last.pt with all that is needed to go on, and the best checkpoint by the
 val split as best.safetensors and best.json. Nothing in a run folder is ever deleted.
+
+What the loop asks of a model (any entry of models.METHODS and models.RENDERERS):
+
+    Model(settings, stats)          settings: the fields of ModelConfig and AugmentConfig; stats: facts of the data, JSON
+    settings, stats, face           kept as attributes for the checkpoint; face: FaceModel, or None where there is none
+    phases                          names; each has an optimiser of its own and a step in every iteration
+    losses(batch, phase)            {name: scalar}, unweighted; batch["iteration"] counts from 0
+    evaluate(batch)                 {name: scalar} of one validation item
+    data_kind                       optional, default "motion": a name of data_process.batches.DATASETS
+    parameters_of(phase)            optional: what a phase trains; default everything
+    begin(train_set)                optional: called once on a fresh run, for first values that come from the data
+    not_released                    optional: prefixes of weights that only training needs, such as ("discriminator.",)
 """
 
 import argparse
@@ -25,10 +37,9 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 import configs
-from data_process.batches import endless
-from data_process.dataset import ClipDataset, WindowDataset
+from data_process.batches import endless, open_dataset
 from data_process.schema import StoreError
-from models import METHODS, checkpoint, find
+from models import METHODS, RENDERERS, checkpoint, find
 
 
 class RunError(RuntimeError):
@@ -57,11 +68,20 @@ def learning_rate(iteration, optim):
 
 
 def weighted(parts, weights):
-    """Total of losses by name; a loss without a weight is only reported."""
-    unknown = sorted(set(weights) - set(parts))
-    if unknown or not weights:
-        raise RunError(f"loss: weights of {unknown or 'nothing'} came, the method has {', '.join(parts)}: weigh these")
-    return sum(weight * parts[name] for name, weight in weights.items())
+    """Total of losses by name. A loss without a weight is only reported, a weight without a loss belongs elsewhere."""
+    used = [weight * parts[name] for name, weight in weights.items() if name in parts]
+    if not used:
+        raise RunError(
+            f"loss: weights of {', '.join(weights) or 'nothing'} came, the method has {', '.join(parts)}: weigh these"
+        )
+    return sum(used)
+
+
+def check_weights(weights, names):
+    """Refuse a weight of a loss that no phase has."""
+    unknown = sorted(set(weights) - set(names))
+    if unknown:
+        raise RunError(f"loss: weights of {unknown} came, the method has {', '.join(names)}: weigh these")
 
 
 def check_finite(total, parts, batch, iteration):
@@ -92,7 +112,7 @@ def follow(mean, method, decay, iteration):
 
 
 def validate(method, clips, weights, device):
-    """Mean over whole clips of what `method.evaluate` says, and "loss", the weighted total of its losses."""
+    """Mean over the val items of what `method.evaluate` says, and "loss", the weighted total of its losses."""
     method.eval()
     sums = {}
     for i in range(len(clips)):
@@ -169,25 +189,36 @@ def read_stats(data):
 
 
 def build_method(config, stats):
-    """The method that the settings name, with fresh weights; refuses windows and face models that do not fit it."""
+    """The model that the settings name, with fresh weights; refuses windows and face models that do not fit it."""
     settings = dataclasses.asdict(config.model) | {"augment": dataclasses.asdict(config.augment)}
     name = settings.pop("method")
-    method = find(METHODS, name)(settings, stats)
-    wanted = {
-        "context_frames": method.context_frames,
-        "window_frames": method.window_frames or config.data.window_frames,
-    }
+    method = find_model(name)(settings, stats)
+    wanted = {"context_frames": getattr(method, "context_frames", None)}
+    wanted["window_frames"] = getattr(method, "window_frames", None)
     for key, value in wanted.items():
-        if getattr(config.data, key) != value:
+        if value is not None and getattr(config.data, key) != value:
             raise RunError(
                 f"data.{key}: {getattr(config.data, key)} came, {config.model.preset} needs {value}: set it so"
             )
-    if stats["face_model_hash"] != method.face.hash:
+    if method.face is not None and stats["face_model_hash"] != method.face.hash:
         raise RunError(
             f"the store was made with face model {stats['face_model_hash'][:12]}, here it is {method.face.hash[:12]}: "
             "fetch the assets of this version with python -m scripts.download and build the store anew"
         )
     return method
+
+
+def find_model(name):
+    """Class of a method or renderer by its name."""
+    return find(METHODS | RENDERERS, name)
+
+
+def open_data(config):
+    """(training set, validation set, facts for the model's constructor) of the kind of data that the model reads."""
+    kind = getattr(find_model(config.model.method), "data_kind", "motion")
+    train_set, val_set = (open_dataset(kind, config.data, split, config.run.seed) for split in ("train", "val"))
+    # A kind of data that needs no statistics of a corpus says itself what the model must know.
+    return train_set, val_set, train_set.about() if hasattr(train_set, "about") else read_stats(config.data)
 
 
 class Run:
@@ -199,16 +230,13 @@ class Run:
         if not resume and (output / "log.jsonl").exists():
             raise RunError(f"run.output {output}: holds a run: add --resume to go on with it, or name another folder")
         torch.manual_seed(config.run.seed)
-        self.method = build_method(config, read_stats(config.data)).to(device)
+        self.train_set, self.val_set, stats = open_data(config)
+        layout = torch.channels_last if config.optim.channels_last else torch.preserve_format
+        self.method = build_method(config, stats).to(device, memory_format=layout)
+        if not resume:
+            self._begin()
         self.mean = copy.deepcopy(self.method) if config.optim.ema else self.method
-        self.optimiser = torch.optim.AdamW(
-            self.method.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
-        )
-        data = config.data
-        self.train_set = WindowDataset(
-            data.lmdb, "train", data.window_frames, data.context_frames, seed=config.run.seed, features=data.features
-        )
-        self.val_set = ClipDataset(data.lmdb, "val", data.context_frames, features=data.features)
+        self.optimisers = {phase: self._optimiser(phase) for phase in self.method.phases}
         self.folder = RunFolder(output, rank == 0)
         self.iteration, self.best, self.stopped = 0, math.inf, False
         if resume:
@@ -219,8 +247,28 @@ class Run:
         if world > 1:
             # Ranks hold their own batch norm statistics while training; rank 0 validates and saves.
             self.steps = DistributedDataParallel(
-                self.steps, device_ids=[device.index] if device.type == "cuda" else None
+                self.steps,
+                device_ids=[device.index] if device.type == "cuda" else None,
+                find_unused_parameters=len(self.optimisers) > 1,
             )
+
+    def _begin(self):
+        """First weights: from the data, where the model asks for it, or from the checkpoint `run.init`."""
+        if hasattr(self.method, "begin"):
+            self.method.begin(self.train_set)
+        if self.config.run.init:
+            left = checkpoint.load_matching(self.config.run.init, self.method)
+            print(f"started from {self.config.run.init}; {len(left)} tensors keep their first values {left[:4]}")
+
+    def _parameters(self, phase):
+        own = getattr(self.method, "parameters_of", None)
+        return list(own(phase) if own else self.method.parameters())
+
+    def _optimiser(self, phase):
+        optim = self.config.optim
+        return torch.optim.AdamW(
+            self._parameters(phase), lr=optim.lr, betas=tuple(optim.betas), weight_decay=optim.weight_decay
+        )
 
     def state(self):
         """All of a run that is not in its settings: noise and order of batches follow from seed and iteration."""
@@ -229,7 +277,7 @@ class Run:
             "best": self.best,
             "method": self.method.state_dict(),
             "mean": self.mean.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": {phase: optimiser.state_dict() for phase, optimiser in self.optimisers.items()},
         }
 
     def _resume(self):
@@ -237,31 +285,57 @@ class Run:
         try:
             self.method.load_state_dict(state["method"])
             self.mean.load_state_dict(state["mean"])
-        except RuntimeError as error:
+            for phase, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][phase])
+        except (RuntimeError, ValueError, KeyError) as error:
             raise RunError(
                 f"{self.folder.path}: last.pt is of another network ({error}): resume with its config.yaml"
             ) from error
-        self.optimiser.load_state_dict(state["optimiser"])
         self.iteration, self.best = state["iteration"], state["best"]
 
-    def step(self, batch):
-        """One iteration of every phase -> losses by name, their total, the gradient's norm."""
+    def _only(self, phase):
+        """Gradients for the parameters of this phase alone: the rest costs time and would be thrown away."""
+        if len(self.optimisers) > 1:
+            self.method.requires_grad_(False)
+            for parameter in self._parameters(phase):
+                parameter.requires_grad_(True)
+
+    def _phase(self, phase, batches):
+        """Forward and backward of one phase over the batches of an iteration -> (total, losses by name)."""
+        optim, sums = self.config.optim, {}
+        self._only(phase)
+        self.optimisers[phase].zero_grad(set_to_none=True)
+        for batch in batches:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
+                parts = self.steps(batch, phase)
+            parts = {name: value.float() for name, value in parts.items()}
+            total = weighted(parts, self.config.loss)
+            check_finite(total, parts, batch, self.iteration)
+            (total / len(batches)).backward()
+            for name, value in ({"loss": total} | parts).items():
+                sums[name] = sums.get(name, 0.0) + value.detach() / len(batches)
+        return sums.pop("loss"), sums
+
+    def step(self, batches):
+        """One iteration of every phase -> losses by name, their total (of the first phase), the gradient's norm.
+
+        batches: list of `optim.accumulate` batches, whose gradients are averaged before the step.
+        """
         optim = self.config.optim
         # Noise depends on seed, process and iteration alone: a resumed run draws what the first one would have drawn.
         torch.manual_seed((self.config.run.seed * 4096 + self.rank) * 100_000_007 + self.iteration)
         self.method.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.iteration, optim)
-        batch, out = to_device(batch, self.device), {}
-        for phase in self.method.phases:
-            parts = self.steps(batch, phase)
-            total = weighted(parts, self.config.loss)
-            check_finite(total, parts, batch, self.iteration)
-            self.optimiser.zero_grad(set_to_none=True)
-            total.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.method.parameters(), optim.clip_norm or math.inf)
-            self.optimiser.step()
-            out |= {"loss": total.detach(), **{n: v.detach() for n, v in parts.items()}, "gradient": norm}
+        batches = [to_device(batch, self.device) | {"iteration": self.iteration} for batch in batches]
+        out, rate = {}, learning_rate(self.iteration, optim)
+        for phase, optimiser in self.optimisers.items():
+            total, parts = self._phase(phase, batches)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters(phase), optim.clip_norm or math.inf)
+            optimiser.step()
+            out = {"loss": total} | out | parts | {("gradient" if not out else f"gradient_{phase}"): norm}
+        if not self.iteration:
+            check_weights(self.config.loss, out)
         self.iteration += 1
         if self.mean is not self.method:
             follow(self.mean, self.method, optim.ema, self.iteration)
@@ -275,18 +349,18 @@ class Run:
             self.train_set,
             self.config.data.batch_size,
             run.seed,
-            self.iteration,
+            self.iteration * optim.accumulate,
             self.config.data.workers,
             self.rank,
             self.world,
         )
         started, first = time.monotonic(), self.iteration
         while self.iteration < last and not self.stopped:
-            parts = self.step(next(batches))
+            parts = self.step([next(batches) for _ in range(optim.accumulate)])
             if self.iteration % run.log_every == 0 or self.iteration == last:
                 speed = (self.iteration - first) / (time.monotonic() - started)
                 values = {name: value.item() for name, value in parts.items()}
-                rate = self.optimiser.param_groups[0]["lr"]
+                rate = learning_rate(self.iteration - 1, optim)
                 self.folder.write("train", self.iteration, values | {"lr": rate, "iterations_per_s": speed})
             if self.iteration % run.val_every == 0 or self.iteration == last:
                 self.validate()
@@ -298,7 +372,7 @@ class Run:
         self.stopped = True
 
     def validate(self):
-        """Whole val clips through the (mean) weights; the best so far become the released checkpoint."""
+        """The val split through the (mean) weights; the best so far become the released checkpoint."""
         if self.rank == 0:
             values = validate(self.mean, self.val_set, self.config.loss, self.device)
             self.folder.write("val", self.iteration, values)
@@ -348,7 +422,7 @@ def train(config, resume=False):
 def main(argv=None):
     """Exit status: 0 trained, 1 refused with a reason."""
     parser = argparse.ArgumentParser(
-        description="Train a method.", epilog="Overrides: any setting as section.key=value."
+        description="Train a method or a renderer.", epilog="Overrides: any setting as section.key=value."
     )
     parser.add_argument(
         "--config", help="YAML with settings; what it leaves out has its default in configs/__init__.py"
@@ -359,7 +433,7 @@ def main(argv=None):
     try:
         config = configs.load(args.config, args.overrides)
         run = train(config, args.resume)
-    except (RunError, configs.ConfigError, StoreError) as error:
+    except (RunError, checkpoint.CheckpointError, configs.ConfigError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if run.stopped:

@@ -52,14 +52,20 @@ class ModelConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW. The rate rises from 0 to `lr` over `warmup` iterations, then follows `schedule` down to 0 or stays."""
+    """AdamW, one for each phase. The rate rises from 0 to `lr` over `warmup` iterations, then follows `schedule` down to
+    0 or stays.
+    """
 
     lr: float = 5e-4
     weight_decay: float = 1e-4
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     iterations: int = 50_000
     warmup: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float = 0.0  # largest norm of the gradient; 0 leaves it alone
+    accumulate: int = 1  # batches whose gradients are averaged into one step
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, where the processor has it
+    channels_last: bool = False  # memory order of convolutions over pictures; faster on most processors
     ema: float = 0.0  # decay of the running mean of weights that is validated and released; 0 is off
 
 
@@ -84,6 +90,7 @@ class RunConfig:
     """Where a run lives and how often it speaks. Counts are in iterations."""
 
     output: str = "data/runs/train"
+    init: str | None = None  # checkpoint folder whose weights, where names and shapes agree, a fresh run starts from
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda, cuda:1
     threads: int = 2  # torch threads of the training process
@@ -112,6 +119,7 @@ class TrainConfig:
             "data.batch_size": self.data.batch_size,
             "optim.lr": self.optim.lr,
             "optim.iterations": self.optim.iterations,
+            "optim.accumulate": self.optim.accumulate,
             "run.threads": self.run.threads,
             "run.log_every": self.run.log_every,
             "run.val_every": self.run.val_every,
@@ -122,6 +130,9 @@ class TrainConfig:
                 raise ConfigError(f"{name}: {value} came, a number above 0 is needed")
         shares = {"optim.ema": self.optim.ema}
         shares |= {f"augment.{n}": getattr(self.augment, n) for n in ("feature_drop", "stream_drop", "style_drop")}
+        shares |= {f"optim.betas[{i}]": value for i, value in enumerate(self.optim.betas)}
+        if len(self.optim.betas) != 2:
+            raise ConfigError(f"optim.betas: {self.optim.betas} came, two numbers are needed")
         for name, value in shares.items():
             if not 0 <= value < 1:
                 raise ConfigError(f"{name}: {value} came, a number from 0 up to, not including, 1 is needed")

@@ -1,9 +1,23 @@
-"""The order in which training reads windows: the same for the same seed, on any number of workers, and resumable."""
+"""What training reads, by kind, and in which order: the same for the same seed, on any number of workers, and resumable."""
 
 import itertools
+from importlib import import_module
 
 import torch
 from torch.utils.data import DataLoader, Sampler
+
+# Kind of data -> its `open_split(data: configs.DataConfig, split, seed)`, which gives a dataset: for "train" one with
+# `set_epoch`, for "val" any with length and index. A dataset with `about()` gives the model's constructor its facts;
+# without it they are the stats.json of the store. A new kind is one file and one line here.
+DATASETS = {"motion": "data_process.dataset:open_split"}
+
+
+def open_dataset(kind, data, split, seed):
+    """The dataset of one split; kind: a name of DATASETS."""
+    if kind not in DATASETS:
+        raise KeyError(f"data of kind {kind!r} came, there is {', '.join(sorted(DATASETS))}: use one of these names")
+    module, name = DATASETS[kind].split(":")
+    return getattr(import_module(module), name)(data, split, seed)
 
 
 class EpochBatches(Sampler):

@@ -170,6 +170,15 @@ class ClipDataset(Dataset):
         return _tensors(window, speaker, index) | {"name": about["name"]}
 
 
+def open_split(data, split, seed):
+    """Windows of the train split, whole clips of another; data: configs.DataConfig."""
+    if split == "train":
+        return WindowDataset(
+            data.lmdb, split, data.window_frames, data.context_frames, seed=seed, features=data.features
+        )
+    return ClipDataset(data.lmdb, split, data.context_frames, features=data.features)
+
+
 def _tensors(window, speaker, clip):
     out = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in window.items()}
     return out | {"speaker": torch.tensor(speaker), "clip": torch.tensor(clip)}

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from models import METHODS, find
+from models import METHODS, RENDERERS, find
 
 FORMAT = "idiolect-method-1"
 
@@ -25,7 +25,8 @@ class CheckpointError(ValueError):
 def save(path, method_name, method, extra=None):
     """Write `path`.safetensors and `path`.json, both aside first; an interrupted save leaves the last pair as it was.
 
-    method: module with `settings`, `stats` and `face`. extra: more for the JSON, such as iteration and metrics.
+    method: module with `settings`, `stats` and `face` (None where there is no face model) and, where it has weights that
+    only training needs, their prefixes as `not_released`. extra: more for the JSON, such as iteration and metrics.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,18 +36,24 @@ def save(path, method_name, method, extra=None):
         "method": method_name,
         "settings": method.settings,
         "stats": method.stats,
-        "face_model": method.face.name,
-        "face_model_hash": method.face.hash,
+        "face_model": method.face and method.face.name,
+        "face_model_hash": method.face and method.face.hash,
         "git_commit": git_commit(),
         **(extra or {}),
     }
     aside_weights, aside_text = weights.with_suffix(".safetensors.part"), text.with_suffix(".json.part")
-    save_file({name: x.detach().cpu().contiguous() for name, x in method.state_dict().items()}, aside_weights)
+    save_file(_released(method), aside_weights)
     aside_text.write_text(json.dumps(content, indent=1))
     os.chmod(aside_weights, 0o644)  # safetensors makes files that only their owner reads
     os.replace(aside_weights, weights)
     os.replace(aside_text, text)
     return weights
+
+
+def _released(method):
+    """State by name without what only training needs."""
+    hidden = tuple(getattr(method, "not_released", ()))
+    return {n: x.detach().cpu().contiguous() for n, x in method.state_dict().items() if not n.startswith(hidden)}
 
 
 def read(path):
@@ -64,17 +71,38 @@ def read(path):
 def load(path, device="cpu", face=None):
     """The trained method, ready to generate. Refuses weights of another network and another face model's numbers."""
     content, path = read(path), stem(path)
-    method = find(METHODS, content["method"])(content["settings"], content["stats"], face)
-    if method.face.hash != content["face_model_hash"]:
+    method = find(METHODS | RENDERERS, content["method"])(content["settings"], content["stats"], face)
+    if method.face is not None and method.face.hash != content["face_model_hash"]:
         raise CheckpointError(
             f"{path}: was trained on face model {content['face_model']} {content['face_model_hash'][:12]}, here it is "
             f"{method.face.hash[:12]}: fetch the assets of this version with python -m scripts.download, or train anew"
         )
     try:
-        method.load_state_dict(load_file(path.with_suffix(".safetensors")))
+        weights = load_file(path.with_suffix(".safetensors"))
+        hidden = {name: x for name, x in method.state_dict().items() if name not in _released(method)}
+        method.load_state_dict(weights | hidden)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}.safetensors: does not hold this method's weights ({error})") from error
     return method.to(torch.device(device)).eval()
+
+
+def load_matching(path, method):
+    """Weights of another run, where name and shape agree, into `method`; returns the names that found none."""
+    path = stem(path)
+    try:
+        weights = load_file(path.with_suffix(".safetensors"))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}.safetensors: not readable ({error}): give the folder of a trained run"
+        ) from error
+    own = method.state_dict()
+    taken = {name: x for name, x in weights.items() if name in own and own[name].shape == x.shape}
+    if not taken:
+        raise CheckpointError(
+            f"{path}.safetensors: no tensor has a name and shape of this network: give a run of its kind"
+        )
+    method.load_state_dict(own | taken)
+    return sorted(set(own) - set(taken))
 
 
 def stem(path):

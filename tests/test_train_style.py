@@ -201,3 +201,86 @@ def test_shipped_settings_fit_their_networks(store):
         batch = WindowDataset(store, "train", config.data.window_frames, config.data.context_frames)
         parts = method.losses(torch.utils.data.default_collate([batch[0], batch[5]]), "motion")
         assert torch.isfinite(train_style.weighted(parts, config.loss))
+
+
+class TwoPhases(torch.nn.Module):
+    """A generator of the mean expression and a critic of it: the smallest model with two phases."""
+
+    phases = ("generator", "discriminator")
+    not_released = ("critic.",)
+    face = None
+
+    def __init__(self, settings, stats, face=None):
+        super().__init__()
+        self.settings, self.stats = settings, stats
+        self.generator, self.critic = torch.nn.Linear(1, 52), torch.nn.Linear(52, 1)
+        self.begun = 0
+
+    def begin(self, train_set):
+        self.begun = len(train_set)
+
+    def parameters_of(self, phase):
+        return (self.generator if phase == "generator" else self.critic).parameters()
+
+    def losses(self, batch, phase):
+        real = batch["exp"].mean(1)
+        made = self.generator(real.new_ones(len(real), 1))
+        if phase == "generator":
+            return {"l1": (made - real).abs().mean(), "adversarial": -self.critic(made).mean()}
+        return {"critic": (self.critic(made.detach()) - self.critic(real)).mean() + self.critic(real).square().mean()}
+
+    def evaluate(self, batch):
+        return {"l1": self.losses(batch, "generator")["l1"]}
+
+
+@pytest.fixture
+def two_phases(monkeypatch):
+    monkeypatch.setitem(train_style.METHODS, "two_phases", "tests.test_train_style:TwoPhases")
+    line = "model.method=two_phases", "loss={l1: 1.0, adversarial: 0.1, critic: 1.0}"
+    return (*line, "data.window_frames=24", "optim.clip_norm=0", "optim.schedule=constant", "optim.warmup=0")
+
+
+def replaced_loss(tmp_path):
+    """The file of settings without its losses: those of an override are merged into, not put in place of, a file's."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "loss"}))
+
+
+def test_every_phase_trains_its_own_parameters_and_resumes_to_the_bit(run, two_phases, tmp_path):
+    replaced_loss(tmp_path)
+    assert run("straight", *two_phases)[0] == 0
+    assert run("pieces", *two_phases, "run.stop_at=7")[0] == 0
+    assert run("pieces", *two_phases, resume=True)[0] == 0
+    states = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("straight", "pieces")]
+    assert same(*states) and set(states[0]["optimisers"]) == {"generator", "discriminator"}
+    shapes = {p: [s["exp_avg"].shape for s in o["state"].values()] for p, o in states[0]["optimisers"].items()}
+    assert shapes == {"generator": [(52, 1), (52,)], "discriminator": [(1, 52), (1,)]}
+    weights = torch.load(tmp_path / "straight/last.pt", weights_only=True)["method"]
+    released = checkpoint.load_file(tmp_path / "straight/best.safetensors")
+    assert set(weights) - set(released) == {"critic.weight", "critic.bias"}
+
+
+def test_batches_accumulated_are_one_large_batch(run, two_phases, tmp_path):
+    replaced_loss(tmp_path)
+    plain = (*two_phases, "optim.iterations=3", "optim.ema=0", "data.stats=null")
+    assert run("large", *plain, "data.batch_size=8")[0] == 0
+    assert run("small", *plain, "data.batch_size=4", "optim.accumulate=2")[0] == 0
+    large, small = (torch.load(tmp_path / n / "last.pt", weights_only=True)["method"] for n in ("large", "small"))
+    assert all(torch.allclose(large[name], small[name], atol=1e-6) for name in large)
+
+
+def test_a_run_starts_from_another_runs_weights(run, two_phases, tmp_path):
+    replaced_loss(tmp_path)
+    assert run("first", *two_phases)[0] == 0
+    assert run("second", *two_phases, f"run.init={tmp_path / 'first'}", "optim.lr=1e-12")[0] == 0
+    first, second = (checkpoint.load_file(tmp_path / n / "best.safetensors") for n in ("first", "second"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
+    assert run("third", *two_phases, f"run.init={tmp_path / 'nothing'}")[0] == 1
+
+
+def test_bf16_follows_fp32(run, two_phases, tmp_path):
+    replaced_loss(tmp_path)
+    for precision in ("fp32", "bf16"):
+        assert run(precision, *two_phases, f"optim.precision={precision}")[0] == 0
+    full, half = (lines(tmp_path / n, "val")[-1]["l1"] for n in ("fp32", "bf16"))
+    assert abs(half / full - 1) < 0.02
