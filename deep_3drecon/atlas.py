@@ -8,14 +8,17 @@ Every texel looks up its place in each chosen frame, where the frame shows it. W
 see it, counts. Texels that no frame shows take those of the other side of the face, and else what their surroundings have.
 """
 
+import os
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from deep_3drecon import rasterizer, unwrap
 from deep_3drecon.atlas_frames import FrameGeometry, blend
-from deep_3drecon.mouth_atlas import LAYERS, inner_parts, learn_mouth
+from deep_3drecon.mouth_atlas import LAYERS, Layer, Mouth, inner_parts, learn_mouth
 from deep_3drecon.photometric_frames import chosen, key_frames
 
 N_FRAMES = 24
@@ -23,6 +26,10 @@ SIZE = 512
 BAND_ROWS = 64  # rows of the atlas blended at a time; bounds memory
 MIRROR_TRUST = 0.3
 WALL = np.array([70.0, 30.0, 28.0])  # sRGB of the dark in a mouth
+
+
+class TextureError(ValueError):
+    """A texture file that cannot be read."""
 
 
 @dataclass
@@ -40,6 +47,40 @@ class PersonTexture:
     def picture(self):
         """(S, S, 3) uint8 with v = 1 in the first row, as texture files are stored."""
         return np.ascontiguousarray(self.colour[::-1].clip(0, 255).round().astype(np.uint8))
+
+    def save(self, path):
+        """Write one npz, aside first and then renamed; `load` gives the same numbers back."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {"colour": self.colour, "confidence": self.confidence}
+        if self.mouth is not None:
+            arrays["mouth_frames"] = self.mouth.n_frames
+            for name, layer in self.mouth.layers.items():
+                arrays |= {f"mouth_{name}_{key}": value for key, value in vars(layer).items()}
+        aside = path.with_name(path.name + ".part.npz")
+        np.savez_compressed(aside, **arrays)
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote. Nothing is unpickled."""
+        try:
+            with np.load(path, allow_pickle=False) as npz:
+                arrays = dict(npz)
+            mouth = None
+            if "mouth_frames" in arrays:
+                layers = {}
+                for name in LAYERS:
+                    colour, confidence, origin = (
+                        arrays[f"mouth_{name}_{k}"] for k in ("colour", "confidence", "origin")
+                    )
+                    layers[name] = Layer(colour, confidence, tuple(origin.tolist()))
+                mouth = Mouth(layers, int(arrays["mouth_frames"]))
+            return cls(arrays["colour"], arrays["confidence"], mouth)
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise TextureError(
+                f"{path}: not a person's texture ({error}): make the person folder again with scripts/personalize.sh"
+            ) from error
 
 
 def build_atlas(track, frames, model, size=SIZE, n_frames=N_FRAMES):
