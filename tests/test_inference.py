@@ -13,7 +13,9 @@ import soundfile
 import inference
 from data_process.video import VideoWriter, probe, read_frames
 from deepspeech import SAMPLE_RATE, load_audio
+from models import checkpoint
 from models.style import Style
+from scripts.inference import sources
 
 ROOT = Path(__file__).parents[1]
 PORTRAIT, SPEECH = ROOT / "data/demo/portrait.png", ROOT / "data/demo/speech.flac"
@@ -96,7 +98,7 @@ def test_unusual_pictures_work(tmp_path, second, portrait, kind, capsys):
     elif kind == "two_faces":
         image = beside(portrait)
     else:
-        width = inference.track_portrait(portrait, "portrait").landmarks[0, :, 0]
+        width = sources.track_portrait(portrait, "portrait").landmarks[0, :, 0]
         image = cv2.resize(portrait, None, fx=40 / np.ptp(width), fy=40 / np.ptp(width), interpolation=cv2.INTER_AREA)
     (path,) = talk(tmp_path, save(tmp_path / f"{kind}.png", image), second)
     assert len(list(read_frames(path))) == 25
@@ -130,7 +132,7 @@ def test_silence_keeps_the_mouth_still(tmp_path, capsys):
     (path,) = talk(tmp_path, PORTRAIT, tmp_path / "silent.wav")
     assert "silent" in capsys.readouterr().err
     with np.load(path.with_suffix(".npz")) as motion:
-        jaw = motion["exp"][:, inference.checkpoint.load(ROOT / "data/checkpoints/default").face.index("jawOpen")]
+        jaw = motion["exp"][:, checkpoint.load(ROOT / "data/checkpoints/default").face.index("jawOpen")]
     assert jaw.std() < 0.02
 
 

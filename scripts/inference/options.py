@@ -1,0 +1,123 @@
+"""The command line of inference.py."""
+
+import argparse
+from pathlib import Path
+
+from models import RENDERERS
+
+SIZE_RANGE = (128, 512)
+POSES = ("generated", "from_video", "still")
+BACKENDS = ("torch", "onnx")
+
+
+def parse(argv=None, description=None):
+    """Command line; the names are those SadTalker's users know, those of the five papers' scripts are accepted too."""
+    p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    _add_material(p)
+    _add_motion(p)
+    _add_picture(p)
+    p.add_argument(
+        "--checkpoint_dir",
+        type=Path,
+        default=Path("data/checkpoints/default"),
+        help="trained method: folder with best.safetensors and best.json",
+    )
+    p.add_argument("--seed", type=int, default=0, help="of blinks and head; the same seed gives the same video")
+    p.add_argument(
+        "--backend", choices=BACKENDS, default="torch", help="what runs the networks; onnx needs onnx and onnxruntime"
+    )
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N, for the networks")
+    p.add_argument(
+        "--threads", type=int, default=0, help="torch threads; 0: as many as the machine has cores, at most 2"
+    )
+    p.add_argument("--verbose", action="store_true", help="show the whole trace of an error")
+    args = p.parse_args(argv)
+    check(args, p)
+    return args
+
+
+def _add_material(p):
+    who = p.add_mutually_exclusive_group(required=True)
+    who.add_argument("--source_image", "--in_img", "--image_path", "--img_path", "--source_path", type=Path,
+                     help="picture of one face, or a video whose first frame is taken")  # fmt: skip
+    who.add_argument("--person", type=Path, help="folder of a person, written by scripts/personalize.sh")
+    p.add_argument("--driven_audio", "--in_audio", "--wav_path", "--audio_path", required=True, type=Path,
+                   help="speech: any sound or video file, any rate and channel count")  # fmt: skip
+    p.add_argument("--style_clip", "--style_clip_path", nargs="+", metavar="STYLE",
+                   help="how to talk: video of somebody (5-20 s), a face track (.npz), a saved style (.json), the name of a style "
+                   "released with the checkpoint, or 'mean'; several give several videos (default: mean; with --person: "
+                   "the person's own)")  # fmt: skip
+    p.add_argument(
+        "--style_scale",
+        type=float,
+        default=1.0,
+        help="0..2: 0 the average person, 1 the style, 2 twice as far from the average",
+    )
+
+
+def _add_motion(p):
+    p.add_argument(
+        "--pose",
+        choices=POSES,
+        help="head motion: generated from sound and style, from_video (--ref_pose, or the person's own clip), or still "
+        "(default: generated, or from_video with --ref_pose)",
+    )
+    p.add_argument(
+        "--ref_pose",
+        type=Path,
+        help="video or face track (.npz) whose head motion is taken, played back and forth if too short",
+    )
+    p.add_argument("--pose_scale", type=float, default=1.0, help="0..2: strength of the head motion")
+    p.add_argument("--still", action="store_true", help="no head motion; blinks stay")
+    p.add_argument("--no_blinks", action="store_true", help="no made blinks")
+
+
+def _add_picture(p):
+    p.add_argument(
+        "--renderer",
+        choices=sorted(RENDERERS),
+        help="what draws the frames (default: mesh; with --person: the renderer that was trained, or else mesh)",
+    )
+    p.add_argument(
+        "--preprocess",
+        choices=["full", "crop"],
+        default="full",
+        help="full: the whole picture; crop: the face crop only; a person gives NAME_full and NAME_face with full",
+    )
+    p.add_argument(
+        "--size",
+        type=int,
+        default=256,
+        help="side of the square the head is drawn in, and of the crop, in pixels, 128..512",
+    )
+    p.add_argument(
+        "--result_dir",
+        "--output_path",
+        "--save_path",
+        type=Path,
+        default=Path("data/runs/inference"),
+        help="folder for the results",
+    )
+    p.add_argument("--name", help="name of the results; default: picture__sound__style")
+    p.add_argument("--overwrite", action="store_true", help="replace results of the same name")
+
+
+def check(args, p):
+    """Refuse values out of range and wishes that contradict each other; fill in what follows from others."""
+    for name, low, high in (("style_scale", 0, 2), ("pose_scale", 0, 2), ("size", *SIZE_RANGE)):
+        if not low <= getattr(args, name) <= high:
+            p.error(f"--{name} {getattr(args, name)}: a value from {low} to {high} is needed")
+    if args.still and args.pose not in (None, "still"):
+        p.error(f"--still and --pose {args.pose}: leave out one of them")
+    if args.ref_pose and args.pose == "generated":
+        p.error("--ref_pose gives a head motion, --pose generated makes one: leave out one of them")
+    if args.pose == "from_video" and not (args.ref_pose or args.person):
+        p.error("--pose from_video: give the video or track with --ref_pose")
+    if args.renderer not in (None, "mesh") and not args.person:
+        p.error(f"--renderer {args.renderer} is trained on a person: give --person FOLDER (scripts/personalize.sh)")
+    if args.pose is None:
+        args.pose = "still" if args.still else "from_video" if args.ref_pose else "generated"
+    if args.style_clip is None:
+        args.style_clip = ["own" if args.person else "mean"]
+    if "own" in args.style_clip and not args.person:
+        p.error("--style_clip own: is a person's own style: give --person FOLDER")
