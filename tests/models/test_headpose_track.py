@@ -28,7 +28,7 @@ def test_a_head_lies_where_it_lay():
     other = torch.tensor([[0.9, 0.1, 3.0], [-0.1, 0.9, -4.0]], dtype=torch.float64)
     moved = through_crop(angle, trans, own, other)
     miss = (pixels(*moved, other.expand(n, 2, 3)) - pixels(angle, trans, own)).norm(dim=-1)
-    assert miss.max() < 1.5 and miss.mean() < 0.5  # perspective alone; without the roll it would be 10 px
+    assert miss.max() < 6 and miss.mean() < 1.5  # perspective alone; turned the wrong way it would be 27 px
     back = through_crop(*moved, other.expand(n, 2, 3), own)
     torch.testing.assert_close(back[0], angle, atol=1e-9, rtol=0)
     torch.testing.assert_close(back[1], trans, atol=1e-9, rtol=0)
