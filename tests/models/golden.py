@@ -41,10 +41,11 @@ def fill(network, numbers, rule, released_name=str):
 
 def inputs(numbers, dtype):
     """The inputs of the file, in order."""
-    return [
-        torch.from_numpy(np.sin(0.05 * np.arange(math.prod(i["shape"])) + i["seed"]).reshape(i["shape"])).to(dtype)
-        for i in numbers["inputs"]
-    ]
+    found = []
+    for about in numbers["inputs"]:
+        wave = np.sin(0.05 * np.arange(math.prod(about["shape"])) + about["seed"]).reshape(about["shape"])
+        found.append(torch.from_numpy(about.get("offset", 0) + about.get("gain", 1) * wave).to(dtype))
+    return found
 
 
 def largest_miss(outputs, numbers, rule):
