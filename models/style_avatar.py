@@ -29,7 +29,7 @@ from torch import nn
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FPS
 from models import augment, losses, metrics, windows
-from models.amplitude import POSE, articulated, styled_pose
+from models.amplitude import POSE, measure
 from models.blinks import add_blinks, generate_blinks
 from models.style import STYLE_PARTS, Style
 
@@ -419,7 +419,35 @@ class StyleAvatar(nn.Module):
         return out | {"lip_correlation": score.nan_to_num()}
 
     @torch.no_grad()
-    def generate(self, features, style, n_frames=None, seed=0, blinks=True, articulate=True, chunk=500):
+    def raw_motion(self, features, style, n_frames=None, chunk=500):
+        """What the network says of a clip, of no style's amplitude yet: arrays {"exp": (T, E), "pose": (T, 6) z-scored}.
+
+        Arguments as in `generate`; no "pose" without a pose head.
+        """
+        rows = {
+            name: torch.as_tensor(np.asarray(features[name]), dtype=torch.float32, device=self.exp_std.device)
+            for name in self.streams
+        }
+        n_frames = n_frames or len(rows[self.streams[0]]) // windows.ROWS_PER_FRAME
+        parts = {name: torch.as_tensor(v, device=self.exp_std.device)[None] for name, v in style.parts.items()}
+        return {name: x.cpu().numpy() for name, x in self._whole_clip(rows, parts, n_frames, chunk).items()}
+
+    def amplitude(self, raw, style):
+        """`models.amplitude.Amplitude` of a style, measured on `raw_motion` in it."""
+        spread = (style.parts[name] for name in ("std_exp", "std_pose", "std_pose_change"))
+        usual = self.pose_power.sqrt().cpu().numpy()
+        return measure(raw["exp"], raw.get("pose"), *spread, usual, self.opening, self.mouth_columns)
+
+    def finish(self, exp, pose, closure=None):
+        """Motion of expressions (T, E) and pose (T, 6) or None that have their amplitude; closure (T,) of the lids by blinks."""
+        if closure is not None and self.blink_columns:
+            exp[:, self.blink_columns] = add_blinks(exp[:, self.blink_columns], closure)
+        if self.face.name == "open":
+            exp = exp.clip(0, 1)
+        pose = np.zeros((len(exp), POSE), np.float32) if pose is None else pose
+        return {"exp": exp, "angle": pose[:, :3], "trans": pose[:, 3:]}
+
+    def generate(self, features, style, n_frames=None, seed=0, blinks=True, articulate=True, chunk=500, amplitude=None):
         """Motion of one clip.
 
         features    {stream: (A, C)} arrays or tensors at 50 Hz
@@ -428,31 +456,24 @@ class StyleAvatar(nn.Module):
         seed        of the blinks
         articulate  stretch the mouth's movement to the style's; without, it is the least-squares answer
         chunk       frames at a time (tiny); memory grows with it, results do not change
+        amplitude   of `amplitude`, measured on other sound; None: measured on this clip
 
         Returns float32 arrays {"exp": (T, E) coefficients, ARKit ones within [0, 1], "angle": (T, 3) radians and
         "trans": (T, 3) dm about the head's rest}. Without a pose head the pose is zero.
         """
-        rows = {
-            name: torch.as_tensor(np.asarray(features[name]), dtype=torch.float32, device=self.exp_std.device)
-            for name in self.streams
-        }
-        n_frames = n_frames or len(rows[self.streams[0]]) // windows.ROWS_PER_FRAME
-        parts = {name: torch.as_tensor(v, device=self.exp_std.device)[None] for name, v in style.parts.items()}
-        motion = self._whole_clip(rows, parts, n_frames, chunk)
-        exp = motion["exp"].cpu().numpy()
-        if articulate:
-            exp = articulated(exp, style.parts["std_exp"], self.opening, self.mouth_columns)
-        if blinks and self.blink_columns:
-            exp[:, self.blink_columns] = add_blinks(
-                exp[:, self.blink_columns], generate_blinks(n_frames, FPS, style.blinks, seed)
-            )
-        if self.face.name == "open":
-            exp = exp.clip(0, 1)
-        pose = np.zeros((n_frames, POSE), np.float32)
-        if "pose" in motion:
-            spread = (style.parts[name] for name in ("std_pose", "std_pose_change"))
-            pose = styled_pose(motion["pose"].cpu().numpy(), *spread, self.pose_power.sqrt().cpu().numpy())
-        return {"exp": exp, "angle": pose[:, :3], "trans": pose[:, 3:]}
+        raw = self.raw_motion(features, style, n_frames, chunk)
+        amplitude = amplitude or self.amplitude(raw, style)
+        exp = amplitude.expression(raw["exp"]) if articulate else raw["exp"]
+        pose = amplitude.pose(raw["pose"]) if "pose" in raw else None
+        return self.finish(exp, pose, generate_blinks(len(exp), FPS, style.blinks, seed) if blinks else None)
+
+    def onnx_examples(self):
+        """How `net` is called, for `models.onnx_backend`: examples of its arguments, and the axes whose length may change."""
+        n_rows = windows.ROWS_PER_FRAME * ((self.window_frames or 16) + 2 * self.context_frames)
+        batch = {0: "batch"} if self.window_frames else {0: "batch", 2: "rows"}
+        streams = {name: torch.zeros(2, len(getattr(self, f"{name}_mean")), n_rows) for name in self.streams}
+        style = torch.zeros(2, self.net.style_mlp[0].in_features)
+        return (streams, style), {name: batch for name in self.streams} | {"argument1": {0: "batch"}}
 
 
 def preset_dims(preset, dims):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import checkpoint
-from models.amplitude import articulated, styled_pose
+from models.amplitude import measure
 from models.metrics import correlation
 from models.style import Style
 from models.style_avatar import StyleAvatar, StyleFusionNet, paper_preset, released_name
@@ -228,7 +228,8 @@ def test_pose_of_a_style_has_its_spread_and_its_pace():
     std = np.array([0.001, 0.02, 0.03, 0.01, 0.02, 0.03, 0.1], np.float32)
     slowness = np.array([1, 4, 6, 8, 4, 6, 8], np.float32)
     noise = 0.05 * rng.normal(size=(3000, 6)).astype(np.float32)
-    out = styled_pose(noise, std, std / slowness, np.full(6, 0.05))
+    none = np.ones((3000, 1)), np.ones(1), np.ones(1), np.ones(1, bool)
+    out = measure(none[0], noise, none[1], std, std / slowness, np.full(6, 0.05), *none[2:]).pose(noise)
     np.testing.assert_allclose(out.std(0), np.r_[2 * std[1:4], std[4:]], rtol=0.1)
     pace = out.std(0) / np.diff(out, axis=0).std(0)
     assert (pace >= 0.98 * slowness[1:]).all() and (pace < 1.5 * slowness[1:]).all()
@@ -282,10 +283,14 @@ def test_mouth_is_stretched_to_the_style_and_nothing_else():
     exp = (0.4 + 0.05 * rng.normal(size=(2000, 4))).astype(np.float32)
     std = np.array([0.07, 0.07, 0.9, 0.2], np.float32)
     mouth, opening = np.array([True, True, False, True]), np.array([10.0, -5.0, 99.0, 0.0])
-    out = articulated(exp, std, opening, mouth)
+
+    def articulated(exp, std):
+        return measure(exp, None, std, None, None, None, opening, mouth).expression(exp)
+
+    out = articulated(exp, std)
     np.testing.assert_allclose(out.std(0) / exp.std(0), [1.39, 1.39, 1, 1.39], rtol=0.02)
     np.testing.assert_allclose(out.mean(0), exp.mean(0), rtol=1e-4)
     # Never beyond what doubt allows, never calmer than generated, and hardly at all on a handful of frames.
-    assert (articulated(exp, 9 * std, opening, mouth).std(0) / exp.std(0)).max() == pytest.approx(1.5, rel=1e-3)
-    np.testing.assert_allclose(articulated(exp, 0.1 * std, opening, mouth), exp, rtol=1e-5)
-    assert articulated(exp[:5], std, opening, mouth).std() < 1.05 * exp[:5].std()
+    assert (articulated(exp, 9 * std).std(0) / exp.std(0)).max() == pytest.approx(1.5, rel=1e-3)
+    np.testing.assert_allclose(articulated(exp, 0.1 * std), exp, rtol=1e-5)
+    assert articulated(exp[:5], std).std() < 1.05 * exp[:5].std()
