@@ -18,14 +18,15 @@ from deep_3drecon.fit import FitError
 from deep_3drecon.track import TrackError
 from deepspeech import AudioError
 from models.checkpoint import CheckpointError
+from models.onnx_backend import OnnxError
 from models.person import PersonError
 from models.style import StyleError
 from scripts.inference import options
 from scripts.inference.run import run
 
 USER_ERRORS = (
-    AssetError, AudioError, CheckpointError, FaceModelError, FitError, ImageError, NoFaceError, PersonError, StyleError,
-    TextureError, TrackError, VideoError, OSError,
+    AssetError, AudioError, CheckpointError, FaceModelError, FitError, ImageError, NoFaceError, OnnxError, PersonError,
+    StyleError, TextureError, TrackError, VideoError, OSError,
 )  # fmt: skip
 
 
