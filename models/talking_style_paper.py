@@ -175,24 +175,23 @@ class PaperNet(nn.Module):
 
     def _fast(self, memory, style, n_frames):
         """Hidden states (B, T, F), one frame after the other, each computed once."""
-        batch, width = memory.shape[0], self.width
         decode, encode = self.vertice_decoder, self.vertice_encoder
-        with torch.set_grad_enabled(torch.is_grad_enabled()):
-            fold = encode.weight @ decode.weight  # (F, F)
-            start = encode.weight @ decode.bias + encode.bias + style  # (B, F)
+        fold = encode.weight @ decode.weight  # (F, F)
+        start = encode.weight @ decode.bias + encode.bias + style  # (B, F)
         layers = [
             _CachedLayer(layer, memory, self.rows_per_frame, n_frames) for layer in self.transformer_decoder.layers
         ]
-        lag_bias = -self.slopes[:, None] * (torch.arange(n_frames, device=memory.device) // self.period).flip(0)
-        token, out = style, []
+        lags = torch.arange(n_frames, device=memory.device).flip(0)
+        lag_bias = -self.slopes[:, None, None] * (lags // self.period)  # of the keys up to a frame: its last columns
+        place, token, out = self.PPE.pe[0], style, []
         for t in range(n_frames):
-            x = self.PPE(token[:, None], t)[:, 0]
-            bias = lag_bias[:, n_frames - 1 - t :]
+            x = self.PPE.dropout(token + place[t % self.period])
+            bias = lag_bias[:, :, n_frames - 1 - t :]
             for layer in layers:
                 x = layer.step(x, t, bias)
             out.append(x)
-            token = functional.linear(x, fold, None) + start
-        return torch.stack(out, 1).view(batch, n_frames, width)
+            token = torch.addmm(start, x, fold.T)
+        return torch.stack(out, 1)
 
 
 class _CachedLayer:
@@ -202,57 +201,59 @@ class _CachedLayer:
     """
 
     def __init__(self, layer, memory, rows_per_frame, n_frames):
-        self.layer, self.heads = layer, layer.self_attn.num_heads
+        self.layer, self.heads, self.rows = layer, layer.self_attn.num_heads, rows_per_frame
         batch, _, width = memory.shape
-        self.head_width, self.rows = width // self.heads, rows_per_frame
+        self.shape = (batch, 3, self.heads, 1, width // self.heads)
         cross = layer.multihead_attn
         weight, bias = cross.in_proj_weight, cross.in_proj_bias
         self.query = (weight[:width], bias[:width])
         values = functional.linear(memory, weight[2 * width :], bias[2 * width :])
         if rows_per_frame == 1:  # one key: its weight is 1
-            self.sound = cross.out_proj(values)
+            self.sound = cross.out_proj(values).unbind(1)
         else:
-            shape = (batch, n_frames, rows_per_frame, self.heads, self.head_width)
+            shape = (batch, n_frames, rows_per_frame, self.heads, width // self.heads)
             keys = functional.linear(memory, weight[width : 2 * width], bias[width : 2 * width])
-            self.keys_of_sound = keys.view(shape).permute(0, 1, 3, 2, 4)  # (B, T, heads, rows, head width)
-            self.values_of_sound = values.view(shape).permute(0, 1, 3, 2, 4)
+            # per frame (B, heads, rows, head width)
+            self.keys_of_sound = keys.view(shape).permute(0, 1, 3, 2, 4).unbind(1)
+            self.values_of_sound = values.view(shape).permute(0, 1, 3, 2, 4).unbind(1)
         self.grows = torch.is_grad_enabled()
         n = 0 if self.grows else n_frames
-        self.keys, self.values = (memory.new_zeros(batch, self.heads, n, self.head_width) for _ in range(2))
+        self.keys, self.values = (memory.new_zeros(batch, self.heads, n, self.shape[-1]) for _ in range(2))
 
     def step(self, x, t, bias):
-        """x (B, F) of frame t -> (B, F); bias (heads, t + 1)."""
+        """x (B, F) of frame t -> (B, F); bias (heads, 1, t + 1)."""
         layer = self.layer
-        x = layer.norm1(x + layer.dropout1(self._history(x, t, bias)))
-        x = layer.norm2(x + layer.dropout2(self._own_sound(x, t)))
-        return layer.norm3(x + layer.dropout3(layer.linear2(layer.dropout(layer.activation(layer.linear1(x))))))
+        x = self._normed(layer.norm1, x, self._history(x, t, bias))
+        x = self._normed(layer.norm2, x, self._own_sound(x, t))
+        inner = self._drop(layer.activation(functional.linear(x, layer.linear1.weight, layer.linear1.bias)))
+        return self._normed(layer.norm3, x, functional.linear(inner, layer.linear2.weight, layer.linear2.bias))
+
+    def _normed(self, norm, x, new):
+        return functional.layer_norm(x + self._drop(new), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+    def _drop(self, x):
+        return functional.dropout(x, self.layer.dropout1.p) if self.layer.training else x
 
     def _history(self, x, t, bias):
         attention = self.layer.self_attn
-        q, k, v = functional.linear(x, attention.in_proj_weight, attention.in_proj_bias).view(
-            len(x), 3, self.heads, self.head_width
-        ).unbind(1)  # fmt: skip
+        q, k, v = functional.linear(x, attention.in_proj_weight, attention.in_proj_bias).view(self.shape).unbind(1)
         if self.grows:
-            self.keys, self.values = (
-                torch.cat([past, now[:, :, None]], 2) for past, now in ((self.keys, k), (self.values, v))
-            )
+            self.keys, self.values = torch.cat([self.keys, k], 2), torch.cat([self.values, v], 2)
         else:
-            self.keys[:, :, t], self.values[:, :, t] = k, v
-        scores = (self.keys[:, :, : t + 1] @ q[..., None])[..., 0] / math.sqrt(self.head_width) + bias
-        weights = self._drop(scores.softmax(-1), attention)
-        return attention.out_proj((weights[:, :, None] @ self.values[:, :, : t + 1]).reshape(len(x), -1))
+            self.keys[:, :, t : t + 1], self.values[:, :, t : t + 1] = k, v
+        return self._attend(attention, q, self.keys[:, :, : t + 1], self.values[:, :, : t + 1], bias)
 
     def _own_sound(self, x, t):
-        attention = self.layer.multihead_attn
         if self.rows == 1:
-            return self.sound[:, t]
-        q = functional.linear(x, *self.query).view(len(x), self.heads, self.head_width, 1)
-        scores = (self.keys_of_sound[:, t] @ q)[..., 0] / math.sqrt(self.head_width)
-        weights = self._drop(scores.softmax(-1), attention)
-        return attention.out_proj((weights[:, :, None] @ self.values_of_sound[:, t]).reshape(len(x), -1))
+            return self.sound[t]
+        attention = self.layer.multihead_attn
+        q = functional.linear(x, *self.query).view(len(x), self.heads, 1, -1)
+        return self._attend(attention, q, self.keys_of_sound[t], self.values_of_sound[t], None)
 
-    def _drop(self, weights, attention):
-        return functional.dropout(weights, attention.dropout, attention.training) if attention.training else weights
+    def _attend(self, attention, q, k, v, bias):
+        drop = attention.dropout if self.layer.training else 0.0
+        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=drop)
+        return functional.linear(seen.flatten(1), attention.out_proj.weight, attention.out_proj.bias)
 
 
 class LegacySpeech(nn.Module):
