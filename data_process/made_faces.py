@@ -124,19 +124,22 @@ def add_bumps(face, rng, n_bumps=8):
 
 def dim(stage, rng):
     """A stage that frames the head as `Faces` want it, in light that is often harder, dimmer or from below."""
-    light = stage.light
-    if rng.random() < 0.6:
-        strength, room = np.exp(rng.uniform(-1.6, 0.5)), np.exp(rng.uniform(-1.5, 0.4))
-        lamp = (float(rng.uniform(-1, 1)), float(rng.uniform(-0.3, 1)), float(rng.uniform(0.1, 1)))
-        light = replace(
-            light,
-            lamp=lamp,
-            lamp_colour=tuple(strength * c for c in light.lamp_colour),
-            sky=tuple(room * c for c in light.sky),
-            ground=tuple(room * c for c in light.ground),
-        )
+    light = harden(stage.light, rng) if rng.random() < 0.6 else stage.light
     affine = portrait_affine(SIZE, FRAMED_PX, (112.0, 117.0)).numpy()
     return replace(stage, light=light, affine=affine)
+
+
+def harden(light, rng):
+    """A `Light` whose lamp stands anywhere before the head; lamp and room brighter or dimmer."""
+    strength, room = np.exp(rng.uniform(-1.6, 0.5)), np.exp(rng.uniform(-1.5, 0.4))
+    lamp = (float(rng.uniform(-1, 1)), float(rng.uniform(-0.3, 1)), float(rng.uniform(0.1, 1)))
+    return replace(
+        light,
+        lamp=lamp,
+        lamp_colour=tuple(strength * c for c in light.lamp_colour),
+        sky=tuple(room * c for c in light.sky),
+        ground=tuple(room * c for c in light.ground),
+    )
 
 
 def draw_poses(n, rng, most_yaw=65.0):

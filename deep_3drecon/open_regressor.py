@@ -8,22 +8,17 @@ the fit: it says how far off it expects to be, and whether it sees a face at all
 `scripts/train_regressor.py`. Axes, angles and the canonical crop are those of `camera`.
 """
 
-import hashlib
-import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from deep_3drecon import camera
 from deep_3drecon.coeffs import OPEN_LAYOUT
-from deep_3drecon.face_model import load_face_model
+from deep_3drecon.regressor_files import RegressorError, read_network, write_network
 
 FORMAT = "idiolect-open-regressor-1"
 RELEASED = Path(__file__).parents[1] / "data" / "checkpoints" / "open_regressor"
@@ -31,10 +26,6 @@ NAME = "open_regressor"
 SIZE = 80  # px of the network's picture
 REGION_PX, REGION_CENTRE = 176.0, (112.0, 117.0)  # what of the canonical crop it shows
 CHUNK = 64
-
-
-class RegressorError(ValueError):
-    """Weights that are missing, damaged or made for something else, or a crop of another form."""
 
 
 @dataclass
@@ -179,43 +170,11 @@ class OpenRegressor:
     @classmethod
     def load(cls, path=None):
         """The regressor in a folder with open_regressor.safetensors and .json; without a path the released one."""
-        folder = Path(path or RELEASED)
-        try:
-            facts = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
-            data = (folder / f"{NAME}.safetensors").read_bytes()
-        except (OSError, json.JSONDecodeError) as error:
-            raise RegressorError(
-                f"{folder}: no face regressor ({error}): take the released one, or python -m scripts.train_regressor"
-            ) from error
-        if facts.get("format") != FORMAT:
-            raise RegressorError(f"{folder}/{NAME}.json: format {facts.get('format')!r} came, {FORMAT!r} is needed")
-        face = load_face_model("open")
-        if facts["face_model_hash"] != face.hash:
-            raise RegressorError(
-                f"{folder}: was trained on face model open {facts['face_model_hash']}, here it is {face.hash}: fetch the "
-                "assets of this version with python -m scripts.download, or train anew"
-            )
-        network = FaceNetwork(**facts["network"])
-        load_strictly(network, data, folder / f"{NAME}.safetensors")
-        return cls(network, facts)
+        return cls(*read_network(path or RELEASED, NAME, FORMAT, FaceNetwork))
 
     def save(self, path, **facts):
-        """Write the two files into a folder, weights in half precision, each aside first; facts go into the JSON."""
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.half().contiguous() for name, value in network_state(self.network).items()}
-        data = safetensors.torch.save(state)
-        self.facts |= facts | {
-            "format": FORMAT,
-            "network": self.network.settings,
-            "face_model": "open",
-            "face_model_hash": load_face_model("open").hash,
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
-        text = json.dumps(self.facts, indent=1) + "\n"
-        for name, content in ((f"{NAME}.safetensors", data), (f"{NAME}.json", text.encode())):
-            (folder / f"{name}.part").write_bytes(content)
-            os.replace(folder / f"{name}.part", folder / name)
+        """Write the two files into a folder (`regressor_files.write_network`); facts go into the JSON."""
+        self.facts = write_network(self.network, self.facts | facts, path, NAME, FORMAT)
 
     def predict(self, crops):
         """(T, SIZE, SIZE) grey array, from `face_crop` -> `Guess`."""
@@ -245,25 +204,3 @@ class OpenRegressor:
         """Frames, an iterable of (H, W, 3) uint8 RGB, each with its affine (2, 3) source -> canonical crop -> `Guess`."""
         crops = [face_crop(frame, affine) for frame, affine in zip(frames, affines, strict=True)]
         return self.predict(np.stack(crops) if crops else np.zeros((0, SIZE, SIZE), np.uint8))
-
-
-def network_state(network):
-    """What is kept of a network: its floating point values by name."""
-    return {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
-
-
-def load_strictly(network, data, name):
-    """Put safetensors bytes into a network; weights that are missing, unknown or of another shape are named."""
-    try:
-        state = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise RegressorError(f"{name}: damaged ({error}): fetch it again") from error
-    wanted = network_state(network)
-    faults = [f"missing {key}" for key in wanted.keys() - state.keys()]
-    faults += [f"unknown {key}" for key in state.keys() - wanted.keys()]
-    for key in wanted.keys() & state.keys():
-        if state[key].shape != wanted[key].shape:
-            faults.append(f"{key} is {tuple(state[key].shape)}, needed {tuple(wanted[key].shape)}")
-    if faults:
-        raise RegressorError(f"{name}: not the weights of this network: {', '.join(sorted(faults))}")
-    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
