@@ -1,240 +1,205 @@
-"""The last two passes of a frame: the drawn head as a layer, and layer over moving surroundings over the still portrait.
+"""The composite: everything about one frame that a renderer starts from, drawn at the size of its crop.
 
-Displacement: where in the portrait a pixel takes its colour from, minus where it is; work pixels, (x, y). Zero means untouched, so
-a head in the portrait's own pose gives the portrait back bit by bit. Geometry may be drawn coarser than the picture: only
-displacements and made colours are enlarged, never the portrait itself.
+    compositor = Compositor(model, texture, size=256)      # texture: deep_3drecon.atlas.PersonTexture
+    source = compositor.source(picture, id, exp, angle, trans, affine)
+    composite = compositor.make([source], id, exp, angle, trans, gamma, affine)
+
+A *source* is a frame of the person, or a portrait. In a new pose and expression each place of the head takes its colour from
+where the source shows it, hair and background follow on a grid and come to rest at the crop's rim; what the source does not show
+comes from the person's texture. In its own pose and expression a source is given back bit by bit. `composite_passes` draws.
+
+The crop is a square of `size` pixels; affine (2, 3) takes canonical pixels (see `camera`) of a frame to pixels of the crop. Source
+and frame use the same crop.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
 import cv2
-import numba
 import numpy as np
+import torch
 
-_jit = numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
-_inline = numba.njit(nogil=True, inline="always", fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
+from deep_3drecon import camera, rasterizer, unwrap
+from deep_3drecon.made_noise import smoothstep
+from deep_3drecon.mouth_atlas import LAYERS, SETTLED, inner_parts
+from models import composite_passes, mouth, own_head, portrait
+from models.composite_passes import compose, head_layer, surroundings
 
-EMPTY, PLAIN, MIXED = 0, 1, 2  # what the four cells about a pixel hold: nothing, portrait only, anything else
-CHANNELS = 7
+__all__ = ["Composite", "Compositor", "Source", "compose", "head_layer", "surroundings"]
+
+# largest motion of any vertex below which the composite is the source itself, and above which made colour counts in full
+STILL_PX, MOVED_PX = 0.02, 1.0
+CELLS = 128  # in which nearness to the head is measured, see `portrait.surroundings_grid`
 
 
-def head_layer(at, mask, texture, box, light, made):
-    """The drawn head: layer (G, G, 7) float32 and kinds (G, G) uint8.
+@dataclass
+class Composite:
+    """B frames at crop size S. RGB in [0, 1], float32 tensors.
 
-    Layer: share p of the portrait, p dx, p dy, made colour (3) times its share, coverage; all but the displacement 0..1 or 0..255.
-    kinds: EMPTY, PLAIN or MIXED for the square between the cell and its right, lower and diagonal neighbours.
-    at (G, G, 6) float32: place in the portrait (x d, y d, d), uv and, above 0, "needs the texture"; changed in place.
-    mask (G, G) bool, texture (S, S, 6) of the material, box (left, top, side), light 0..1 that reaches into the mouth,
-    made 0..1 how far made colour may replace what the portrait does not show; 0 gives the portrait back.
+    background (B, 3, S, S): the source moved; mesh (B, 3, S, S): the textured head under its light, 0 where there is none;
+    mask (B, 1, S, S): 1 where the head is drawn; uv (B, S, S, 2): place in the atlas in [0, 1], v up; normals (B, 3, S, S): of the posed
+    head, in camera axes; mouth (B, 1, S, S): 1 on lips and what lies between them.
     """
-    layer = np.empty((*mask.shape, CHANNELS), np.float32)
-    inside = np.zeros(mask.shape, np.float32)
-    kinds = np.zeros(mask.shape, np.uint8)
-    _divide(at, mask)
-    _head_layer(at, mask, texture, np.asarray(box, np.float32), np.float32(made), layer, inside)
-    rows = np.flatnonzero(inside.any(1))
-    if len(rows):
-        # a place whose surroundings are lips lies in their shadow
-        columns = np.flatnonzero(inside[rows].any(0))
-        radius = max(1, mask.shape[0] // 64)
-        low = max(rows[0] - radius, 0), max(columns[0] - radius, 0)
-        part = np.s_[low[0] : rows[-1] + radius + 1, low[1] : columns[-1] + radius + 1]
-        around = cv2.blur(inside[part], (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_CONSTANT)
-        _shade_inside(layer[part], inside[part], around, np.float32(light))
-    _kinds(layer, kinds)
-    return layer, kinds
+
+    background: torch.Tensor
+    mesh: torch.Tensor
+    mask: torch.Tensor
+    uv: torch.Tensor
+    normals: torch.Tensor
+    mouth: torch.Tensor
+
+    def map(self, function):
+        """A Composite of function(tensor) of each part."""
+        return Composite(**{f.name: function(getattr(self, f.name)) for f in fields(self)})
+
+    def crop(self, corners, side):
+        """Squares of `side` pixels whose first pixels are corners [(row, column)], one a frame."""
+
+        def cut(x):
+            if x.shape[-1] == 2:  # uv has its channels last
+                return torch.stack([p[r : r + side, c : c + side] for p, (r, c) in zip(x, corners, strict=True)])
+            return torch.stack([p[:, r : r + side, c : c + side] for p, (r, c) in zip(x, corners, strict=True)])
+
+        return self.map(cut)
 
 
-@_jit
-def _divide(at, mask):
-    """First two channels of `at` from homogeneous to pixels, in place."""
-    for y in range(mask.shape[0]):
-        for x in range(mask.shape[1]):
-            if mask[y, x]:
-                scale = np.float32(1.0) / at[y, x, 2]
-                at[y, x, 0] *= scale
-                at[y, x, 1] *= scale
+@dataclass
+class Source:
+    """A frame made ready to be moved; read only. See `portrait.Material`, whose names these are."""
+
+    picture: np.ndarray
+    canvas: np.ndarray
+    pad: int
+    place: np.ndarray
+    seen: np.ndarray
+    triangles: np.ndarray
+    nodes: torch.Tensor
+    node_follow: np.ndarray
+    node_pixels: np.ndarray
+    angle: torch.Tensor
+    trans: torch.Tensor
+    affine: torch.Tensor
 
 
-@_inline
-def _step(at, mask, y0, x0, y1, x1):
-    """Squared distance in the portrait between two cells, or 0 where one is empty."""
-    if y1 < 0 or x1 < 0 or y1 >= mask.shape[0] or x1 >= mask.shape[1] or not mask[y1, x1]:
-        return np.float32(0.0)
-    dx, dy = at[y1, x1, 0] - at[y0, x0, 0], at[y1, x1, 1] - at[y0, x0, 1]
-    return dx * dx + dy * dy
+class Compositor:
+    """Composites of one person: face model, and what is known of the person's colours (`atlas.PersonTexture`)."""
 
+    def __init__(self, model, texture, size=256):
+        self.model, self.size = model, size
+        self.region = (-0.5, -0.5, float(size))
+        self.colour = np.ascontiguousarray(texture.colour, np.float32)
+        self.shift, self.sink = torch.zeros(model.n_vertices, 3), mouth.sink(model)
+        for name, by in SETTLED.items():
+            self.shift[model.regions[name]] = torch.tensor(by)
+        self.follow = torch.from_numpy(own_head.follow(model))
+        self.layers = _layers(texture.mouth)
+        self.fixed = self._fixed_attributes(texture.mouth is not None)
 
-@_jit
-def _texel(texture, u, v, out):
-    """Bilinear look-up, row 0 of the texture at v = 0."""
-    size = texture.shape[0]
-    column = min(max(u * size - np.float32(0.5), np.float32(0.0)), np.float32(size - 1.001))
-    row = min(max(v * size - np.float32(0.5), np.float32(0.0)), np.float32(size - 1.001))
-    i, j = np.int64(row), np.int64(column)
-    fi, fj = row - np.float32(i), column - np.float32(j)
-    one = np.float32(1.0)
-    a, b, c, d = (one - fi) * (one - fj), (one - fi) * fj, fi * (one - fj), fi * fj
-    for k in range(6):
-        out[k] = (
-            a * texture[i, j, k] + b * texture[i, j + 1, k] + c * texture[i + 1, j, k] + d * texture[i + 1, j + 1, k]
+    def _fixed_attributes(self, has_mouth):
+        """(V, 7) float32: uv, inside of the mouth, lips and inside, place on the mean head (2), mouth layer (1: upper, 2: lower)."""
+        model, inside, region, layer = self.model, *(np.zeros((self.model.n_vertices, 1), np.float32) for _ in range(3))
+        for ids in inner_parts(model).values():
+            inside[ids] = 1
+        for name in ("lips", "mouth_inside", *SETTLED):
+            region[model.regions[name]] = 1
+        if has_mouth:
+            for k, parts in enumerate(LAYERS.values()):
+                for name in parts:
+                    layer[model.regions[name]] = k + 1
+        return np.concatenate([model.uv, inside, region, model.mean[:, :2].numpy(), layer], 1).astype(np.float32)
+
+    def vertices(self, id, exp):
+        """Unposed vertices (B, V, 3) with teeth and tongue where they show."""
+        return self.model.vertices(id, exp) + self.shift
+
+    def source(self, picture, id, exp, angle, trans, affine):
+        """A picture (S, S, 3) uint8 RGB in the crop and its coefficients (n,) as `Source`; takes some 20 ms."""
+        if picture.shape != (self.size, self.size, 3) or picture.dtype != np.uint8:
+            raise ValueError(f"{picture.dtype} {picture.shape} came: uint8 {(self.size, self.size, 3)} is needed")
+        id, exp, angle, trans, affine = (torch.as_tensor(x).float() for x in (id, exp, angle, trans, affine))
+        model, extent = self.model, picture.shape[1::-1]
+        posed = camera.pose(self.vertices(id, exp), angle, trans)
+        place, cosine = unwrap.places(posed, affine), unwrap.facing(model, posed)
+        box = unwrap.bounding_box(place, 0.02)
+        depths = unwrap.depth_picture(place, model.triangles, box)
+        flat = (place[:, :2] / place[:, 2:]).numpy()
+        seen = unwrap.seen(flat, place[:, 2].numpy(), cosine, depths, box, extent) & (cosine > 0.15)
+        triangles = portrait.drawn_triangles(model, place, cosine, self.follow.numpy(), extent)
+        nodes, node_follow, node_pixels = portrait.surroundings_grid(
+            place, self.follow, triangles, self.region, affine, angle, trans, CELLS
+        )
+        pad = self.size // 8
+        return Source(
+            picture=picture,
+            canvas=cv2.copyMakeBorder(picture, pad, pad, pad, pad, cv2.BORDER_REFLECT_101),
+            pad=pad,
+            place=place.numpy(),
+            seen=seen[:, None].astype(np.float32),
+            triangles=triangles,
+            nodes=nodes,
+            node_follow=node_follow,
+            node_pixels=node_pixels,
+            angle=angle,
+            trans=trans,
+            affine=affine,
+        )
+
+    @torch.no_grad()
+    def make(self, sources, id, exp, angle, trans, gamma, affine, threads=1):
+        """`Composite` of B frames: a source and coefficients (B, n), light gamma (B, 27) and affine (B, 2, 3) of each."""
+        id, exp, angle, trans, gamma, affine = (
+            torch.as_tensor(x).float() for x in (id, exp, angle, trans, gamma, affine)
+        )
+        local = self.vertices(id, exp)
+        posed = camera.pose(local, angle, trans)
+        normals = self.model.normals(posed).numpy()
+        place = unwrap.places(posed, affine)
+        states = []
+        for k, source in enumerate(sources):
+            still = unwrap.places(camera.pose(local[k], source.angle, source.trans), source.affine)
+            here = still + self.follow[:, None] * (place[k] - still)
+            grid = camera.apply_affine(camera.project(camera.pose(source.nodes, angle[k], trans[k])), affine[k])
+            states.append((source, here, normals[k], grid.numpy(), gamma[k].numpy()))
+        if threads == 1:
+            drawn = [self._frame(*state) for state in states]
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                drawn = list(pool.map(lambda state: self._frame(*state), states))
+        return Composite(**{f.name: torch.stack([d[k] for d in drawn]) for k, f in enumerate(fields(Composite))})
+
+    def _frame(self, source, place, normals, grid, gamma):
+        """The parts of one Composite without the batch."""
+        size = self.size
+        attributes = np.concatenate([source.place, source.seen, normals, self.fixed], 1)[None]
+        clip = unwrap.box_clip(place, self.region, self.sink)[None].numpy()
+        at, mask = rasterizer.raster_attributes(clip, source.triangles, attributes, (size, size))
+        at, mask = at[0], mask[0]
+        flat, home = place[:, :2] / place[:, 2:], torch.from_numpy(source.place)
+        moved = float((flat - home[:, :2] / home[:, 2:]).abs().max())
+        mesh, layer = composite_passes.paint_head(
+            at, mask, self.colour, self.layers, gamma, float(smoothstep(STILL_PX, MOVED_PX, moved))
+        )
+        grid = grid.reshape(*source.node_pixels.shape)
+        field = surroundings(source.node_follow, source.node_pixels, grid, self.region)
+        kinds = composite_passes.cell_kinds(layer)
+        background = compose(
+            source.picture.copy(), source.canvas, source.pad, field, self.region, layer, kinds, self.region
+        )
+        return (
+            torch.from_numpy(background).permute(2, 0, 1) / 255.0,
+            torch.from_numpy(mesh).permute(2, 0, 1) / 255.0,
+            torch.from_numpy(mask.astype(np.float32))[None],
+            torch.from_numpy(np.ascontiguousarray(at[..., 7:9])),
+            torch.from_numpy(np.ascontiguousarray(at[..., 4:7])).permute(2, 0, 1),
+            torch.from_numpy(np.ascontiguousarray(at[..., 10]))[None],
         )
 
 
-@_jit
-def _head_layer(at, mask, texture, box, made, layer, inside):
-    height, width = mask.shape
-    cell = box[2] / np.float32(height)
-    one, zero = np.float32(1.0), np.float32(0.0)
-    texel = np.empty(6, np.float32)
-    for y in range(height):
-        for x in range(width):
-            if not mask[y, x]:
-                layer[y, x, :] = zero
-                continue
-            dx = at[y, x, 0] - (box[0] + (x + np.float32(0.5)) * cell)
-            dy = at[y, x, 1] - (box[1] + (y + np.float32(0.5)) * cell)
-            share = one
-            if made > zero and at[y, x, 5] > zero:
-                _texel(texture, at[y, x, 3], at[y, x, 4], texel)
-                share = texel[3]
-                if texel[5] > np.float32(0.01):
-                    across = max(_step(at, mask, y, x, y, x - 1), _step(at, mask, y, x, y, x + 1))
-                    down = max(_step(at, mask, y, x, y - 1, x), _step(at, mask, y, x, y + 1, x))
-                    stretch = np.sqrt(min(across, down)) / cell
-                    t = min(max(2 * stretch / texel[5] - one, zero), one)
-                    share *= t * t * (3 - 2 * t)
-                share = one - (one - share) * made
-                inside[y, x] = texel[4] * (one - share)
-            for k in range(3):
-                layer[y, x, 3 + k] = (one - share) * texel[k] if share < one else zero
-            layer[y, x, 0] = share
-            layer[y, x, 1] = share * dx
-            layer[y, x, 2] = share * dy
-            layer[y, x, 6] = one
-
-
-@_jit
-def _shade_inside(layer, inside, around, light):
-    for y in range(inside.shape[0]):
-        for x in range(inside.shape[1]):
-            if inside[y, x] > 0:
-                depth = min(max((around[y, x] - np.float32(0.2)) / np.float32(0.6), np.float32(0.0)), np.float32(1.0))
-                gain = (np.float32(0.8) + np.float32(0.2) * depth) * light
-                gain = np.float32(1.0) - inside[y, x] * (np.float32(1.0) - gain)
-                for k in range(3, 6):
-                    layer[y, x, k] *= gain
-
-
-@_jit
-def _kinds(layer, kinds):
-    for y in range(kinds.shape[0] - 1):
-        for x in range(kinds.shape[1] - 1):
-            cover = layer[y, x, 6] + layer[y, x + 1, 6] + layer[y + 1, x, 6] + layer[y + 1, x + 1, 6]
-            if cover > 0:
-                share = layer[y, x, 0] + layer[y, x + 1, 0] + layer[y + 1, x, 0] + layer[y + 1, x + 1, 0]
-                kinds[y, x] = PLAIN if cover == 4 and share == 4 else MIXED
-
-
-def surroundings(follow, start, moved, region):
-    """Displacement field (N, N, 2) float32 of the surroundings on the grid over the region.
-
-    follow (N, N) share of the head's motion, start and moved (N, N, 2) work pixels of the grid before and after the head's
-    motion. The field answers where a place comes from, so it is found by iteration: d(p) = -forward(p + d(p)).
-    """
-    forward = ((moved - start) * follow[..., None]).astype(np.float32)
-    n = len(follow)
-    cells = np.float32((n - 1) / region[2])
-    home = np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).astype(np.float32)
-    field = -forward
-    for _ in range(5):
-        field = -cv2.remap(forward, home + field * cells, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    field[[0, -1]] = 0
-    field[:, [0, -1]] = 0
-    return field
-
-
-def compose(frame, canvas, pad, field, region, layer, kinds, box):
-    """Draw into frame (H, W, 3) uint8, a copy of the work picture, everything that moves.
-
-    canvas: the work picture with `pad` reflected pixels on each side; field from `surroundings` over region; layer and kinds from
-    `head_layer` over box; region and box (left, top, side) in work pixels.
-    """
-    _compose(frame, canvas, pad, field, np.asarray(region, np.float32), layer, kinds, np.asarray(box, np.float32))
-    return frame
-
-
-@_inline
-def _split(canvas, x, y):
-    """Row, column and the two weights in 1/256 of a place, held inside the canvas."""
-    px = min(max(np.int64(x * 256 + np.float32(0.5)), 0), (canvas.shape[1] - 1) * 256 - 1)
-    py = min(max(np.int64(y * 256 + np.float32(0.5)), 0), (canvas.shape[0] - 1) * 256 - 1)
-    return py >> 8, px >> 8, py & 255, px & 255
-
-
-@_inline
-def _sample(canvas, i, j, fy, fx, k):
-    """Bilinear value of channel k in 1/65536."""
-    upper = np.int64(canvas[i, j, k]) * (256 - fx) + np.int64(canvas[i, j + 1, k]) * fx
-    lower = np.int64(canvas[i + 1, j, k]) * (256 - fx) + np.int64(canvas[i + 1, j + 1, k]) * fx
-    return upper * (256 - fy) + lower * fy
-
-
-@_jit
-def _compose(frame, canvas, pad, field, region, layer, kinds, box):
-    top, bottom = max(0, int(np.ceil(region[1]))), min(frame.shape[0], int(np.floor(region[1] + region[2])) + 1)
-    left, right = max(0, int(np.ceil(region[0]))), min(frame.shape[1], int(np.floor(region[0] + region[2])) + 1)
-    grid, nodes = layer.shape[0], field.shape[0]
-    to_node, to_cell = np.float32((nodes - 1) / region[2]), np.float32(grid / box[2])
-    half, one, zero = np.float32(0.5), np.float32(1.0), np.float32(0.0)
-    node_row = np.empty((nodes, 2), np.float32)
-    cell_row = np.empty((grid, CHANNELS), np.float32)
-    blend = np.empty(CHANNELS, np.float32)
-    for y in range(top, bottom):
-        place = min(max((y - region[1]) * to_node, zero), np.float32(nodes - 1.001))
-        i = np.int64(place)
-        f = place - np.float32(i)
-        for j in range(nodes):
-            for k in range(2):
-                node_row[j, k] = field[i, j, k] + f * (field[i + 1, j, k] - field[i, j, k])
-        place = (y - box[1]) * to_cell - half
-        ci = np.int64(place) if place >= 0 else np.int64(-1)
-        on_head = 0 <= ci < grid - 1
-        if on_head:
-            f = place - np.float32(ci)
-            for j in range(grid):
-                for k in range(CHANNELS):
-                    cell_row[j, k] = layer[ci, j, k] + f * (layer[ci + 1, j, k] - layer[ci, j, k])
-        for x in range(left, right):
-            kind, cj, f = EMPTY, 0, zero
-            if on_head:
-                place = (x - box[0]) * to_cell - half
-                cj = np.int64(place) if place >= 0 else np.int64(-1)
-                if 0 <= cj < grid - 1:
-                    kind = kinds[ci, cj]
-                    f = place - np.float32(cj)
-            if kind == PLAIN:
-                dx = cell_row[cj, 1] + f * (cell_row[cj + 1, 1] - cell_row[cj, 1])
-                dy = cell_row[cj, 2] + f * (cell_row[cj + 1, 2] - cell_row[cj, 2])
-                r, c, fy, fx = _split(canvas, x + pad + dx, y + pad + dy)
-                for k in range(3):
-                    frame[y, x, k] = (_sample(canvas, r, c, fy, fx, k) + 32768) >> 16
-                continue
-            place = min(max((x - region[0]) * to_node, zero), np.float32(nodes - 1.001))
-            j = np.int64(place)
-            g = place - np.float32(j)
-            dx = node_row[j, 0] + g * (node_row[j + 1, 0] - node_row[j, 0])
-            dy = node_row[j, 1] + g * (node_row[j + 1, 1] - node_row[j, 1])
-            if kind == EMPTY and max(abs(dx), abs(dy)) < np.float32(1.0 / 512):
-                continue
-            r, c, fy, fx = _split(canvas, x + pad + dx, y + pad + dy)
-            if kind == EMPTY:
-                for k in range(3):
-                    frame[y, x, k] = (_sample(canvas, r, c, fy, fx, k) + 32768) >> 16
-                continue
-            for k in range(CHANNELS):
-                blend[k] = cell_row[cj, k] + f * (cell_row[cj + 1, k] - cell_row[cj, k])
-            share = max(blend[0], np.float32(1e-4))
-            hr, hc, hy, hx = _split(canvas, x + pad + blend[1] / share, y + pad + blend[2] / share)
-            for k in range(3):
-                value = blend[3 + k] + blend[0] * np.float32(_sample(canvas, hr, hc, hy, hx, k)) / np.float32(65536)
-                value += (one - blend[6]) * np.float32(_sample(canvas, r, c, fy, fx, k)) / np.float32(65536)
-                frame[y, x, k] = np.uint8(min(max(value, zero), np.float32(255.0)) + half)
+def _layers(parts):
+    """Pictures of the mouth's layers as (colour (h, w, 3) float32, origin (2,) float32), twice; one black pixel without."""
+    if parts is None:
+        return ((np.zeros((2, 2, 3), np.float32), np.zeros(2, np.float32)),) * 2
+    return tuple(
+        (np.ascontiguousarray(layer.colour, np.float32), np.asarray(layer.origin, np.float32))
+        for layer in (parts.layers[name] for name in LAYERS)
+    )

@@ -88,9 +88,9 @@ def prepare(image, track, model, size, full):
     low, high = np.array(region[:2]), np.array(region[:2]) + region[2]
     pad = int(np.ceil(max(0, *-low, *(high - work.shape[1::-1])))) + 8
     cosine = unwrap.facing(model, posed)
-    triangles = _drawn(model, place, cosine, follow.numpy(), work.shape[1::-1])
+    triangles = drawn_triangles(model, place, cosine, follow.numpy(), work.shape[1::-1])
     texture, rast = _texture(work, place, cosine, model, gain, teeth_shown)
-    nodes, node_follow, node_pixels = _surroundings(place, follow, triangles, region, to_work, angle, trans)
+    nodes, node_follow, node_pixels = surroundings_grid(place, follow, triangles, region, to_work, angle, trans)
     return Material(
         work=work,
         canvas=cv2.copyMakeBorder(work, pad, pad, pad, pad, cv2.BORDER_REFLECT_101),
@@ -155,7 +155,7 @@ def _work_picture(image, to_source, window, size, full):
     return np.ascontiguousarray(part), to_work.float()
 
 
-def _drawn(model, place, cosine, follow, extent):
+def drawn_triangles(model, place, cosine, follow, extent):
     """Triangles (F, 3) of the head that are drawn: the face, eyes and mouth whole, and below them the neck that the portrait shows.
 
     Ears, scalp and all that turns away are left to the surroundings, which carry the portrait's own ears, hair and outline: the fitted
@@ -226,9 +226,11 @@ def _attributes(place, texture, rast, model):
     return np.concatenate([place.numpy(), model.uv, flag[:, None]], 1)[None].astype(np.float32)
 
 
-def _surroundings(place, follow, triangles, region, to_work, angle, trans):
-    """The grid behind the head: points in head space (N, 3), share of the head's motion (N,), work pixels (N, 2)."""
-    n = 256
+def surroundings_grid(place, follow, triangles, region, to_work, angle, trans, n=256):
+    """The grid behind the head: points in head space (N, 3), share of the head's motion (N,), work pixels (N, 2).
+
+    n: cells along a side of the region in which nearness to the head is measured.
+    """
     attributes = torch.cat([place[:, 2:], follow[:, None]], 1)[None].numpy()
     drawn, mask = rasterizer.raster_attributes(
         unwrap.box_clip(place, region)[None].numpy(), triangles, attributes, (n, n)
