@@ -17,6 +17,7 @@ What the loop asks of a model (any entry of models.METHODS and models.RENDERERS)
     evaluate(batch)                 {name: scalar} of one validation item
     data_kind                       optional, default "motion": a name of data_process.batches.DATASETS
     parameters_of(phase)            optional: what a phase trains; default everything
+    attach(train_set)               optional: called in every run, for what training needs and no checkpoint holds
     begin(train_set)                optional: called once on a fresh run, for first values that come from the data
     not_released                    optional: prefixes of weights that only training needs, such as ("discriminator.",)
 """
@@ -233,6 +234,8 @@ class Run:
         self.train_set, self.val_set, stats = open_data(config)
         layout = torch.channels_last if config.optim.channels_last else torch.preserve_format
         self.method = build_method(config, stats).to(device, memory_format=layout)
+        if hasattr(self.method, "attach"):
+            self.method.attach(self.train_set)
         if not resume:
             self._begin()
         self.mean = copy.deepcopy(self.method) if config.optim.ema else self.method

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from data_process.schema import StoreError
 from data_process.video import read_frames
-from deep_3drecon import camera, unwrap
+from deep_3drecon import camera
 from deep_3drecon.atlas import PersonTexture
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.landmarks import points68

@@ -7,7 +7,10 @@ needs cannot break the others.
 from importlib import import_module
 
 METHODS = {"style_avatar": "models.style_avatar:StyleAvatar"}
-RENDERERS = {"mesh": "models.mesh_renderer:MeshRenderer"}
+RENDERERS = {
+    "mesh": "models.mesh_renderer:MeshRenderer",
+    "neural_texture": "models.neural_texture:NeuralTexture",
+}
 
 
 def find(table, name):

@@ -1,0 +1,112 @@
+"""Networks of the neural_texture renderer.
+
+Generator       composite and sampled texture -> picture; a U-Net that works at half the picture's size and below, on plain strided
+                convolutions, which processors are fast at. It has no norms: a picture does not depend on its batch, nor a part of it on
+                the rest, so training may look at patches and inference at whole pictures. It begins as the identity on the composite.
+TextureEncoder  atlas of a person -> neural texture, for people who were never trained on.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+SLOPE = 0.1
+
+
+def conv(n_in, n_out, stride=1, kernel=3):
+    """Convolution that keeps the size, divided by stride; fan-in init for leaky ReLU."""
+    layer = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2)
+    nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Residual(nn.Module):
+    """x + conv(act(conv(act(x)))); begins as the identity."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.second = conv(width, width), conv(width, width)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x):
+        return x + self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
+
+
+class Generator(nn.Module):
+    """(full, half) -> picture (B, 3, S, S) in [0, 1], and how much of it is new (B, 1, S, S) in [0, 1].
+
+    full (B, 8, S, S): background (3), mesh (3), mask, mouth. half (B, n, S/2, S/2): sampled texture, normals, background of the frame
+    before. S is a multiple of 2 ** len(widths). widths: channels at S/2, S/4, ...; depths: residual blocks on the way down at each.
+    The picture is background + mesh_share (mesh - background) + change * colour: where both vanish it is the background.
+    """
+
+    FULL = 8
+
+    def __init__(self, n_half, widths=(32, 64, 96, 128), depths=(0, 1, 1, 2)):
+        super().__init__()
+        self.stem = conv(4 * self.FULL + n_half, widths[0])
+        self.down, self.enter = nn.ModuleList(), nn.ModuleList()
+        self.up, self.leave = nn.ModuleList(), nn.ModuleList()
+        for k, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            self.down.append(conv(widths[k - 1], width, 2) if k else nn.Identity())
+            self.enter.append(nn.Sequential(*[Residual(width) for _ in range(depth)]))
+        for k in range(len(widths) - 1, 0, -1):
+            self.up.append(conv(widths[k], widths[k - 1], kernel=1))
+            self.leave.append(nn.Sequential(conv(widths[k - 1], widths[k - 1]), Residual(widths[k - 1])))
+        self.head = conv(widths[0], 4 * 5)
+        nn.init.zeros_(self.head.weight)
+        with torch.no_grad():
+            # channels after the shuffle: colour (3), change, mesh_share
+            self.head.bias.view(5, 4)[4] = -3.0
+
+    def forward(self, full, half):
+        background, mesh, mask = full[:, :3], full[:, 3:6], full[:, 6:7]
+        x = self.stem(torch.cat([F.pixel_unshuffle(full - 0.5, 2), half], 1))
+        skips = []
+        for down, enter in zip(self.down, self.enter, strict=True):
+            x = enter(down(F.leaky_relu(x, SLOPE)) if skips else x)
+            skips.append(x)
+        for k, (up, leave) in enumerate(zip(self.up, self.leave, strict=True)):
+            wide = F.interpolate(up(F.leaky_relu(x, SLOPE)), scale_factor=2.0, mode="nearest")
+            x = leave(F.leaky_relu(wide + skips[-2 - k], SLOPE))
+        out = F.pixel_shuffle(self.head(F.leaky_relu(x, SLOPE)), 2)
+        change = torch.sigmoid(out[:, 3:4])
+        base = background + torch.sigmoid(out[:, 4:5]) * mask * (mesh - background)
+        picture = base + change * out[:, :3]
+        return (picture if self.training else picture.clamp(0, 1)), change
+
+
+class TextureEncoder(nn.Module):
+    """Atlas (B, 4, A, A): colour in [0, 1] and confidence -> (B, n, A, A); nothing at first."""
+
+    def __init__(self, n_out, width=16):
+        super().__init__()
+        self.layers = nn.Sequential(
+            conv(4, width), nn.LeakyReLU(SLOPE), conv(width, 2 * width, 2), nn.LeakyReLU(SLOPE), Residual(2 * width),
+            Residual(2 * width), conv(2 * width, 4 * n_out), nn.PixelShuffle(2),
+        )  # fmt: skip
+        nn.init.zeros_(self.layers[-2].weight)
+
+    def forward(self, atlas):
+        return self.layers(atlas - 0.5)
+
+
+def first_texture(n, size):
+    """(n, size, size) numbers that tell places of the atlas apart: sines and cosines of u and v at rising frequencies."""
+    axis = (torch.arange(size) + 0.5) / size
+    waves = []
+    for k in range(math.ceil(n / 4)):
+        phase = 2 * math.pi * 2**k * axis
+        u, v = phase[None, :].expand(size, size), phase[:, None].expand(size, size)
+        waves += [u.sin(), v.sin(), u.cos(), v.cos()]
+    return 0.5 * torch.stack(waves[:n])
+
+
+def sample_texture(texture, uv, mask):
+    """Texture (B or 1, n, A, A), row 0 at v = 0, at uv (B, h, w, 2) in [0, 1] -> (B, n, h, w), 0 outside of mask (B, 1, h, w)."""
+    grid = uv * 2 - 1
+    found = F.grid_sample(texture.expand(len(uv), -1, -1, -1), grid, padding_mode="border", align_corners=False)
+    return found * mask
