@@ -9,7 +9,12 @@ from torch.utils.data import DataLoader, Sampler
 # Kind of data -> its `open_split(data: configs.DataConfig, split, seed)`, which gives a dataset: for "train" one with
 # `set_epoch`, for "val" any with length and index. A dataset with `about()` gives the model's constructor its facts;
 # without it they are the stats.json of the store. A new kind is one file and one line here.
-DATASETS = {"motion": "data_process.dataset:open_split", "pictures": "data_process.pictures:open_split"}
+DATASETS = {
+    "motion": "data_process.dataset:open_split",
+    "pictures": "data_process.pictures:open_split",
+    "meshes": "data_process.meshes_dataset:open_split",
+    "mesh_vertices": "data_process.meshes_dataset:open_vertices",
+}
 
 
 def open_dataset(kind, data, split, seed):

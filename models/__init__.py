@@ -6,7 +6,11 @@ needs cannot break the others.
 
 from importlib import import_module
 
-METHODS = {"style_avatar": "models.style_avatar:StyleAvatar"}
+METHODS = {
+    "style_avatar": "models.style_avatar:StyleAvatar",
+    "talking_style": "models.talking_style:TalkingStyle",
+    "talking_style_paper": "models.talking_style_one_hot:TalkingStylePaper",
+}
 RENDERERS = {
     "mesh": "models.mesh_renderer:MeshRenderer",
     "neural_texture": "models.neural_texture:NeuralTexture",
