@@ -15,7 +15,7 @@ from .mfcc import mfcc, mfcc_rows, mfcc_windows
 from .phones import PhoneSpan, phone_spans
 from .posteriors import BLANK, PHONEMES, get_prob, smooth_prob
 from .spectral import energy, mel, paper_energy
-from .timing import FEATURE_HZ, MOTION_FPS, SAMPLE_RATE, n_feature_rows, n_motion_frames
+from .timing import FEATURE_HZ, FILES, LIVE, MOTION_FPS, SAMPLE_RATE, n_feature_rows, n_motion_frames
 from .wav2lip_mel import wav2lip_mel, wav2lip_windows
 from .weights import WeightsError
 
@@ -23,7 +23,9 @@ __all__ = [
     "AudioError",
     "BLANK",
     "FEATURE_HZ",
+    "FILES",
     "FeatureStream",
+    "LIVE",
     "MOTION_FPS",
     "PHONEMES",
     "PhoneSpan",

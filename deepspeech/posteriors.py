@@ -1,7 +1,7 @@
 """Phoneme posteriors from the pip package `hama` (Apache-2.0, weights inside the wheel, its own CPU engine).
 
 The network's output depends on all the sound it is given, so it always runs on the same windows of absolute time: block
-i of the time axis (`timing.py`) with CONTEXT_ROWS more on each side, cut off at the start and at the end of the sound.
+i of the time axis (`timing.Grid`) with some rows more on each side, cut off at the start and at the end of the sound.
 A row therefore never depends on anything later than the end of its block plus the context.
 """
 
@@ -13,13 +13,8 @@ from functools import cache
 import numpy as np
 
 from .audio_io import check_sound
-from .timing import BLOCK_ROWS, FEATURE_HZ, SAMPLES_PER_ROW, n_feature_rows, sound_between
+from .timing import FILES, SAMPLES_PER_ROW, n_feature_rows, sound_between
 
-# Measured against the posteriors of whole files (nine of 13 to 28 s, 200 s of speech, one thread): blocks of 6 s with 2 s
-# of context agree in 95.8 % of rows, smoothed r = .980, at 0.082 of real time; 4 s with 2 s: 95.2 %, .975, 0.093; 6 s
-# with 1 s: 95.2 %, .975, 0.065; 6 s with 4 s: 96.6 %, .985, 0.116. Zeros instead of the cut at start and end are worse.
-# The engine gives no rows after 30 s of one piece, so whole files are no choice.
-CONTEXT_ROWS = 2 * FEATURE_HZ
 SMOOTHING_ROWS = 4
 
 BLANK = "<blank>"
@@ -41,11 +36,11 @@ NEAR = {
 _loading = threading.Lock()
 
 
-def get_prob(wav: np.ndarray, threads: int = 1, model=None) -> np.ndarray:
+def get_prob(wav: np.ndarray, threads: int = 1, model=None, grid=FILES) -> np.ndarray:
     """Phoneme posteriors of 16 kHz sound: (N,) float32 -> (A, 40) float32, 50 Hz, columns as PHONEMES; rows sum to 1.
 
     Row k belongs to time k/50 s, A = n_feature_rows(N). The peaks are short (CTC): `smooth_prob` widens them.
-    threads: windows computed at the same time. The result does not depend on it.
+    threads: windows computed at the same time. The result does not depend on it. grid: FILES or LIVE of `timing`.
     model: a `deepspeech_model.DeepSpeech`, or the path of its safetensors file, for the letters of that network instead:
         (A, 29), columns as its LETTERS, which is what style_avatar (MM 2021) calls get_prob.
     """
@@ -53,11 +48,11 @@ def get_prob(wav: np.ndarray, threads: int = 1, model=None) -> np.ndarray:
     if model is not None:
         return _letter_model(model).prob(wav)
     n_rows = n_feature_rows(len(wav))
-    windows = range(-(-n_rows // BLOCK_ROWS))
+    windows = range(-(-n_rows // grid.block_rows))
     if threads == 1:
-        return np.concatenate([window_prob(wav, 0, i, n_rows) for i in windows])
+        return np.concatenate([window_prob(wav, 0, i, n_rows, grid) for i in windows])
     with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(lambda i: window_prob(wav, 0, i, n_rows), windows)))
+        return np.concatenate(list(pool.map(lambda i: window_prob(wav, 0, i, n_rows, grid), windows)))
 
 
 def _letter_model(model):
@@ -68,15 +63,15 @@ def _letter_model(model):
     return DeepSpeech.load(model)
 
 
-def window_prob(samples: np.ndarray, offset: int, index: int, n_rows: int) -> np.ndarray:
-    """Posteriors of one window of the grid -> (at most BLOCK_ROWS, 40).
+def window_prob(samples: np.ndarray, offset: int, index: int, n_rows: int, grid=FILES) -> np.ndarray:
+    """Posteriors of one window of the grid -> (at most grid.block_rows, 40).
 
     samples: the sound from sample number `offset` on, at least as far as the window reaches.
-    n_rows: rows of the whole sound; for one that goes on, any number from `rows_needed(index)` up.
+    n_rows: rows of the whole sound; for one that goes on, any number from `rows_needed(index, grid)` up.
     """
-    first, end = index * BLOCK_ROWS, min((index + 1) * BLOCK_ROWS, n_rows)
-    heard_from = max(first - CONTEXT_ROWS, 0)
-    heard_to = min(rows_needed(index), n_rows)
+    first, end = index * grid.block_rows, min((index + 1) * grid.block_rows, n_rows)
+    heard_from = max(first - grid.before_rows, 0)
+    heard_to = min(rows_needed(index, grid), n_rows)
     segment = sound_between(samples, offset, heard_from * SAMPLES_PER_ROW, heard_to * SAMPLES_PER_ROW)
     feeds = {"waveform": segment[None], "waveform_lengths": np.array([len(segment)])}
     model, fold = _model()
@@ -85,9 +80,9 @@ def window_prob(samples: np.ndarray, offset: int, index: int, n_rows: int) -> np
     return _fold(np.exp(rows), fold)
 
 
-def rows_needed(index: int) -> int:
+def rows_needed(index: int, grid=FILES) -> int:
     """Number of rows, counted from the start of the sound, that must be heard before window `index` can be computed."""
-    return (index + 1) * BLOCK_ROWS + CONTEXT_ROWS
+    return (index + 1) * grid.block_rows + grid.after_rows
 
 
 def _fold(probs: np.ndarray, fold: np.ndarray) -> np.ndarray:

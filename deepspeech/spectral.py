@@ -21,22 +21,22 @@ MEL_FLOOR = 1e-9
 ENERGY_WINDOW = 512  # 32 ms
 
 
-def mel(wav: np.ndarray, n_mels: int = N_MELS) -> np.ndarray:
+def mel(wav: np.ndarray, n_mels: int = N_MELS, block_rows: int = BLOCK_ROWS) -> np.ndarray:
     """Log-mel spectrum: (N,) float32 at 16 kHz -> (A, n_mels) float32, 50 Hz.
 
     Row k: samples 320 k - 200 .. 320 k + 199 under a periodic Hann window, 512-point power spectrum scaled so that a
     full-scale sine has peak power 1, Slaney mel triangles of height 1 from 60 to 7600 Hz, ln(power + 1e-9). Silence
-    gives -20.7.
+    gives -20.7. block_rows: rows computed at a time; the last bit depends on it.
     """
-    return _in_blocks(wav, lambda samples, offset, index: mel_block(samples, offset, index, n_mels))
+    return _in_blocks(wav, block_rows, lambda *where: mel_block(*where, n_mels=n_mels))
 
 
-def energy(wav: np.ndarray) -> np.ndarray:
+def energy(wav: np.ndarray, block_rows: int = BLOCK_ROWS) -> np.ndarray:
     """RMS of the 512 samples (32 ms) centred on each row: (N,) float32 at 16 kHz -> (A, 1) float32, 50 Hz, linear.
 
     The style_avatar paper's code does not centre: its row k lies 16 ms later (see `paper_energy`).
     """
-    return _in_blocks(wav, energy_block)
+    return _in_blocks(wav, block_rows, energy_block)
 
 
 def paper_energy(wav: np.ndarray) -> np.ndarray:
@@ -48,30 +48,30 @@ def paper_energy(wav: np.ndarray) -> np.ndarray:
     return _rms(frames)
 
 
-def mel_block(samples: np.ndarray, offset: int, index: int, n_mels: int = N_MELS) -> np.ndarray:
-    """Block `index` of `mel` -> (BLOCK_ROWS, n_mels); `samples` begin at sample number `offset` of the sound."""
+def mel_block(samples, offset: int, index: int, block_rows: int = BLOCK_ROWS, n_mels: int = N_MELS) -> np.ndarray:
+    """Block `index` of `mel` -> (block_rows, n_mels); `samples` begin at sample number `offset` of the sound."""
     window, filters = _mel_tables(n_mels)
-    spectrum = np.fft.rfft(_frames(samples, offset, index, MEL_WINDOW) * window, n=MEL_FFT)
+    spectrum = np.fft.rfft(_frames(samples, offset, index, block_rows, MEL_WINDOW) * window, n=MEL_FFT)
     power = spectrum.real**2 + spectrum.imag**2
     return np.log(power @ filters + np.float32(MEL_FLOOR))
 
 
-def energy_block(samples: np.ndarray, offset: int, index: int) -> np.ndarray:
-    """Block `index` of `energy` -> (BLOCK_ROWS, 1); `samples` begin at sample number `offset` of the sound."""
-    return _rms(_frames(samples, offset, index, ENERGY_WINDOW))
+def energy_block(samples: np.ndarray, offset: int, index: int, block_rows: int = BLOCK_ROWS) -> np.ndarray:
+    """Block `index` of `energy` -> (block_rows, 1); `samples` begin at sample number `offset` of the sound."""
+    return _rms(_frames(samples, offset, index, block_rows, ENERGY_WINDOW))
 
 
-def _in_blocks(wav, block) -> np.ndarray:
+def _in_blocks(wav, block_rows, block) -> np.ndarray:
     wav = check_sound(wav)
     n_rows = n_feature_rows(len(wav))
-    rows = np.concatenate([block(wav, 0, index) for index in range(-(-n_rows // BLOCK_ROWS))])
+    rows = np.concatenate([block(wav, 0, index, block_rows) for index in range(-(-n_rows // block_rows))])
     return rows[:n_rows]
 
 
-def _frames(samples, offset, index, width) -> np.ndarray:
-    """(BLOCK_ROWS, width) samples around each row of block `index`; zeros outside the sound."""
-    start = index * BLOCK_ROWS * SAMPLES_PER_ROW - width // 2
-    segment = sound_between(samples, offset, start, start + (BLOCK_ROWS - 1) * SAMPLES_PER_ROW + width)
+def _frames(samples, offset, index, block_rows, width) -> np.ndarray:
+    """(block_rows, width) samples around each row of block `index`; zeros outside the sound."""
+    start = index * block_rows * SAMPLES_PER_ROW - width // 2
+    segment = sound_between(samples, offset, start, start + (block_rows - 1) * SAMPLES_PER_ROW + width)
     return np.lib.stride_tricks.sliding_window_view(segment, width)[::SAMPLES_PER_ROW]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from deepspeech import (
     BLANK,
+    LIVE,
     PHONEMES,
     AudioError,
     FeatureStream,
@@ -95,6 +96,23 @@ def test_a_stream_is_not_late(speech, whole):
         heard = (i + 1600) / RATE
         assert n / 50 >= heard - 8.1 - 0.1
         assert len(stream._samples) <= 10.1 * RATE
+
+
+@pytest.mark.parametrize("size", [320, 7001])
+def test_a_live_stream_is_early_and_equals_its_whole(speech, raw, size):
+    """Half-second blocks: the rows of features(wav, grid=LIVE), each within 0.9 s, and much like those of whole files."""
+    short, stream, n = speech[: 6 * RATE], FeatureStream(LIVE), 0
+    parts = []
+    for i in range(0, len(short), size):
+        parts.append(stream.push(short[i : i + size]))
+        n += len(parts[-1]["mel"])
+        assert n / 50 >= min(i + size, len(short)) / RATE - stream.latency_s - 0.02 and len(stream._samples) < 4 * RATE
+    assert stream.latency_s < 0.9
+    parts.append(stream.close())
+    for name, rows in features(short, grid=LIVE).items():
+        np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), rows, err_msg=name)
+    phonemes = np.concatenate([part["phonemes"] for part in parts])
+    assert np.corrcoef(phonemes[:250].ravel(), smooth_prob(raw)[:250].ravel())[0, 1] > 0.8
 
 
 def test_a_stream_that_ends_must_not_go_on():
