@@ -112,6 +112,8 @@ class Compositor:
         """Unposed vertices (B, V, 3) with teeth and tongue where they show."""
         return self.model.vertices(id, exp) + self.shift
 
+    # geometry needs every digit, also where a network about it computes in bf16
+    @torch.autocast("cpu", enabled=False)
     def source(self, picture, id, exp, angle, trans, affine):
         """A picture (S, S, 3) uint8 RGB in the crop and its coefficients (n,) as `Source`; takes some 20 ms."""
         if picture.shape != (self.size, self.size, 3) or picture.dtype != np.uint8:
@@ -145,6 +147,7 @@ class Compositor:
         )
 
     @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)
     def make(self, sources, id, exp, angle, trans, gamma, affine, threads=1):
         """`Composite` of B frames: a source and coefficients (B, n), light gamma (B, 27) and affine (B, 2, 3) of each."""
         id, exp, angle, trans, gamma, affine = (

@@ -107,6 +107,6 @@ def first_texture(n, size):
 
 def sample_texture(texture, uv, mask):
     """Texture (B or 1, n, A, A), row 0 at v = 0, at uv (B, h, w, 2) in [0, 1] -> (B, n, h, w), 0 outside of mask (B, 1, h, w)."""
-    grid = uv * 2 - 1
-    found = F.grid_sample(texture.expand(len(uv), -1, -1, -1), grid, padding_mode="border", align_corners=False)
-    return found * mask
+    with torch.autocast(uv.device.type, enabled=False):  # places in half precision would be texels off
+        wide = texture.float().expand(len(uv), -1, -1, -1)
+        return F.grid_sample(wide, uv * 2 - 1, padding_mode="border", align_corners=False) * mask
