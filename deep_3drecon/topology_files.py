@@ -154,8 +154,8 @@ def write_ply(path, vertices, triangles):
 
 def write_obj(path, vertices, triangles):
     """Wavefront OBJ with six digits after the point."""
-    lines = ["v %.6f %.6f %.6f" % tuple(v) for v in np.asarray(vertices, np.float64).tolist()]
-    lines += ["f %d %d %d" % (a + 1, b + 1, c + 1) for a, b, c in np.asarray(triangles).tolist()]
+    lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in np.asarray(vertices, np.float64).tolist()]
+    lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in np.asarray(triangles).tolist()]
     _write_aside(path, ("\n".join(lines) + "\n").encode())
 
 
