@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 DATASETS = {
     "motion": "data_process.dataset:open_split",
     "pictures": "data_process.pictures:open_split",
+    "poses": "data_process.poses:open_split",
     "meshes": "data_process.meshes_dataset:open_split",
     "mesh_vertices": "data_process.meshes_dataset:open_vertices",
 }

@@ -65,6 +65,7 @@ class Footage:
     texture: PersonTexture
     model: object
     valid: np.ndarray
+    heads: float
 
     def __len__(self):
         return len(self.pictures)
@@ -90,7 +91,16 @@ class Footage:
                 cut[t] = cut_square(frame, square, size)
         shot = np.searchsorted(np.asarray(about.get("cuts", []), int), np.arange(len(track)), side="right")
         return cls(
-            folder.name, cut, square, crop_state(track, square, size), shot, (first, end), texture, model, track.valid
+            folder.name,
+            cut,
+            square,
+            crop_state(track, square, size),
+            shot,
+            (first, end),
+            texture,
+            model,
+            track.valid,
+            heads,
         )
 
 
@@ -186,7 +196,13 @@ class PictureWindows(Dataset):
     def about(self):
         """Facts for the model's constructor."""
         model, size = self.people[0].model, self.people[0].pictures.shape[1]
-        return {"face_model": model.name, "face_model_hash": model.hash, "size": size, "n_people": len(self.people)}
+        return {
+            "face_model": model.name,
+            "face_model_hash": model.hash,
+            "size": size,
+            "heads": self.people[0].heads,
+            "n_people": len(self.people),
+        }
 
     def __len__(self):
         return len(self.items)

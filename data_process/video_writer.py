@@ -43,11 +43,13 @@ class VideoWriter:
     fps: pictures a second. audio: None, (N,) or (N, C) samples in [-1, 1] with their sample_rate in Hz, or the path of
     a file with sound. Sound is cut or filled with silence to the length of the picture. crf, preset: x264's quality (0
     lossless, 51 worst) and effort. comment: text for the file's comment tag. threads: of x264; a fixed number gives the
-    same pictures on any machine, 0 takes what the machine has. Odd sizes get one repeated row or column, since yuv420p
+    same pictures on any machine, 0 takes what the machine has. keyframes: every so many frames one that stands alone, for those
+    who read from the middle; 0 leaves it to x264. Odd sizes get one repeated row or column, since yuv420p
     holds pairs. The file grows as `<path>.part.mp4` and takes its name on success only; on an error the part is removed.
     """
 
-    def __init__(self, path, fps=25, audio=None, sample_rate=None, crf=18, preset="veryfast", comment=None, threads=0):
+    def __init__(self, path, fps=25, audio=None, sample_rate=None, crf=18, preset="veryfast", comment=None, threads=0,
+                 keyframes=0):  # fmt: skip
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part.mp4")
         if self.path.suffix.lower() != ".mp4":
@@ -55,6 +57,7 @@ class VideoWriter:
         self.fps = Fraction(fps).limit_denominator(1001)
         self.n_frames, self.size, self._picture = 0, None, None
         self._options = {"crf": str(crf), "preset": preset} | ({"threads": str(threads)} if threads else {})
+        self._options |= {"g": str(keyframes)} if keyframes else {}
         self._sound = None if audio is None else _SoundSource(audio, sample_rate)
         try:
             self.part.touch()  # PyAV opens the file at the first frame only: too late to say that the folder is wrong
