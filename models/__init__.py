@@ -7,6 +7,7 @@ needs cannot break the others.
 from importlib import import_module
 
 METHODS = {
+    "headpose": "models.headpose:HeadPose",
     "style_avatar": "models.style_avatar:StyleAvatar",
     "talking_style": "models.talking_style:TalkingStyle",
     "talking_style_paper": "models.talking_style_one_hot:TalkingStylePaper",

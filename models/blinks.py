@@ -67,10 +67,10 @@ def measure_blinks(closure, fps):
     return BlinkHabit.blend([BlinkHabit(float(rate), float(mean_duration), float(mean_depth))], [1.0])
 
 
-def generate_blinks(n_frames, fps, habit, seed):
+def generate_blinks(n_frames, fps, habit, seed, pace=None):
     """Lid closure (T,) in [0, 1] of a made-up sequence of blinks; the same seed gives the same blinks.
 
-    Longer clips begin with the blinks of shorter ones.
+    Longer clips begin with the blinks of shorter ones. pace (T,), mean 1: how much likelier than usual a blink is to begin in a frame.
     """
     rng = np.random.default_rng(seed)
     closure = np.zeros(n_frames, np.float32)
@@ -80,11 +80,14 @@ def generate_blinks(n_frames, fps, habit, seed):
     mean_gap = max(1 / habit.rate_hz - habit.duration_s, SHORTEST_GAP_S)
     # The mean of a log-normal is exp(mu + sigma^2 / 2).
     mu = np.log(mean_gap) - INTERVAL_SIGMA**2 / 2
-    start = rng.uniform() * mean_gap
+    start, end = rng.uniform() * mean_gap, -np.inf
+    passed = None if pace is None else np.cumsum(pace) / fps
     while start < n_frames / fps:
+        begin = start if pace is None else max(np.interp(start, passed, frame_time), end + SHORTEST_GAP_S)
         duration = habit.duration_s * rng.uniform(0.85, 1.15)
         depth = min(1.0, habit.depth * rng.uniform(0.9, 1.1))
-        closure = np.maximum(closure, depth * blink_shape((frame_time - start) / duration))
+        closure = np.maximum(closure, depth * blink_shape((frame_time - begin) / duration))
+        end = begin + duration
         start += duration + max(SHORTEST_GAP_S, rng.lognormal(mu, INTERVAL_SIGMA))
     return closure.astype(np.float32)
 
