@@ -17,9 +17,9 @@ import subprocess
 import sys
 import time
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
+import deepspeech
 from data_process import clips
 from data_process.face_tracks import track_quality, track_video, video_frames
 from data_process.landmarks import NoFaceError
@@ -30,6 +30,7 @@ from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import FitError
 from deep_3drecon.photometric_frames import PhotometricError
 from deep_3drecon.track import FPS, FaceTrack, TrackError
+from models.behaviour import Behaviour
 from models.checkpoint import git_commit
 from models.person import Person, PersonError, sha256
 from models.style import Style, StyleError
@@ -174,12 +175,9 @@ def style(work):
 def behaviour(work):
     """How the head moves, measured; and person.json, with which the folder is whole but for the renderer."""
     seen, span = learnt(work)
-    habit = None
-    if find_spec("models.behaviour") is not None:
-        from models.behaviour import Behaviour
-
-        habit = Behaviour.measure(seen)
     folder = work.folder
+    loud = deepspeech.energy(deepspeech.load_audio(folder / "clip.mp4"))[2 * span[0] : 2 * span[1]]
+    habit = Behaviour.measure(seen, {"energy": loud}, folder.name)
     person = Person(
         FaceTrack.load(folder / "track.npz"), PersonTexture.load(folder / "atlas.npz"),
         Style.load(folder / "style.json"), folder / "clip.mp4", habit, span,
