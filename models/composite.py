@@ -13,7 +13,7 @@ and frame use the same crop.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -48,19 +48,9 @@ class Composite:
     normals: torch.Tensor
     mouth: torch.Tensor
 
-    def map(self, function):
-        """A Composite of function(tensor) of each part."""
-        return Composite(**{f.name: function(getattr(self, f.name)) for f in fields(self)})
-
-    def crop(self, corners, side):
-        """Squares of `side` pixels whose first pixels are corners [(row, column)], one a frame."""
-
-        def cut(x):
-            if x.shape[-1] == 2:  # uv has its channels last
-                return torch.stack([p[r : r + side, c : c + side] for p, (r, c) in zip(x, corners, strict=True)])
-            return torch.stack([p[:, r : r + side, c : c + side] for p, (r, c) in zip(x, corners, strict=True)])
-
-        return self.map(cut)
+    def to(self, device):
+        """The same on a device."""
+        return Composite(**{name: x.to(device) for name, x in vars(self).items()})
 
 
 @dataclass
@@ -148,54 +138,62 @@ class Compositor:
 
     @torch.no_grad()
     @torch.autocast("cpu", enabled=False)
-    def make(self, sources, id, exp, angle, trans, gamma, affine, threads=1):
-        """`Composite` of B frames: a source and coefficients (B, n), light gamma (B, 27) and affine (B, 2, 3) of each."""
+    def make(self, sources, id, exp, angle, trans, gamma, affine, corners=None, side=None, threads=1):
+        """`Composite` of B frames: a source and coefficients (B, n), light gamma (B, 27) and affine (B, 2, 3) of each.
+
+        corners, side: only squares of `side` pixels are drawn, [(row, column)] being the first pixel of each frame's.
+        """
         id, exp, angle, trans, gamma, affine = (
             torch.as_tensor(x).float() for x in (id, exp, angle, trans, gamma, affine)
         )
+        side, corners = side or self.size, corners or [(0, 0)] * len(sources)
         local = self.vertices(id, exp)
         posed = camera.pose(local, angle, trans)
         normals = self.model.normals(posed).numpy()
         place = unwrap.places(posed, affine)
+        planes = np.empty((len(sources), 11, side, side), np.float32)
+        uv = np.empty((len(sources), side, side, 2), np.float32)
         states = []
         for k, source in enumerate(sources):
             still = unwrap.places(camera.pose(local[k], source.angle, source.trans), source.affine)
             here = still + self.follow[:, None] * (place[k] - still)
             grid = camera.apply_affine(camera.project(camera.pose(source.nodes, angle[k], trans[k])), affine[k])
-            states.append((source, here, normals[k], grid.numpy(), gamma[k].numpy()))
+            states.append((source, here, normals[k], grid.numpy(), gamma[k].numpy(), corners[k], planes[k], uv[k]))
         if threads == 1:
-            drawn = [self._frame(*state) for state in states]
+            for state in states:
+                self._draw(*state)
         else:
             with ThreadPoolExecutor(threads) as pool:
-                drawn = list(pool.map(lambda state: self._frame(*state), states))
-        return Composite(**{f.name: torch.stack([d[k] for d in drawn]) for k, f in enumerate(fields(Composite))})
+                list(pool.map(lambda state: self._draw(*state), states))
+        planes = torch.from_numpy(planes)
+        background, mesh, mask, mouth, normals = planes.split([3, 3, 1, 1, 3], 1)
+        return Composite(background, mesh, mask, torch.from_numpy(uv), normals, mouth)
 
-    def _frame(self, source, place, normals, grid, gamma):
-        """The parts of one Composite without the batch."""
-        size = self.size
+    def _draw(self, source, place, normals, grid, gamma, corner, planes, uv):
+        """One frame's planes (11, s, s) (background, mesh, mask, mouth, normals) and uv (s, s, 2)."""
+        (top, left), side = corner, planes.shape[-1]
+        box = (left - 0.5, top - 0.5, float(side))
         attributes = np.concatenate([source.place, source.seen, normals, self.fixed], 1)[None]
-        clip = unwrap.box_clip(place, self.region, self.sink)[None].numpy()
-        at, mask = rasterizer.raster_attributes(clip, source.triangles, attributes, (size, size))
-        at, mask = at[0], mask[0]
-        flat, home = place[:, :2] / place[:, 2:], torch.from_numpy(source.place)
-        moved = float((flat - home[:, :2] / home[:, 2:]).abs().max())
-        mesh, layer = composite_passes.paint_head(
-            at, mask, self.colour, self.layers, gamma, float(smoothstep(STILL_PX, MOVED_PX, moved))
-        )
+        clip = unwrap.box_clip(place, box, self.sink)[None].numpy()
+        at, mask = rasterizer.raster_attributes(clip, source.triangles, attributes, (side, side))
+        home = torch.from_numpy(source.place)
+        moved = float((place[:, :2] / place[:, 2:] - home[:, :2] / home[:, 2:]).abs().max())
+        made = float(smoothstep(STILL_PX, MOVED_PX, moved))
+        layer = composite_passes.paint_head(at[0], mask[0], self.colour, self.layers, gamma, made, corner, planes, uv)
         grid = grid.reshape(*source.node_pixels.shape)
         field = surroundings(source.node_follow, source.node_pixels, grid, self.region)
-        kinds = composite_passes.cell_kinds(layer)
-        background = compose(
-            source.picture.copy(), source.canvas, source.pad, field, self.region, layer, kinds, self.region
+        picture = compose(
+            source.picture.copy(),
+            source.canvas,
+            source.pad,
+            field,
+            self.region,
+            layer,
+            composite_passes.cell_kinds(layer),
+            box,
+            (top, top + side, left, left + side),
         )
-        return (
-            torch.from_numpy(background).permute(2, 0, 1) / 255.0,
-            torch.from_numpy(mesh).permute(2, 0, 1) / 255.0,
-            torch.from_numpy(mask.astype(np.float32))[None],
-            torch.from_numpy(np.ascontiguousarray(at[..., 7:9])),
-            torch.from_numpy(np.ascontiguousarray(at[..., 4:7])).permute(2, 0, 1),
-            torch.from_numpy(np.ascontiguousarray(at[..., 10]))[None],
-        )
+        composite_passes.lay_picture(picture, top, left, planes)
 
 
 def _layers(parts):

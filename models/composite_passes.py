@@ -154,19 +154,29 @@ def _kinds(layer, kinds):
                 kinds[y, x] = PLAIN if cover == 4 and share == 4 else MIXED
 
 
-def paint_head(at, mask, colour, layers, gamma, made):
-    """The textured head mesh (S, S, 3) float32 0..255, 0 where there is none, and its layer (S, S, 7) as `head_layer`.
+def paint_head(at, mask, colour, layers, gamma, made, corner, planes, uv):
+    """Draw the textured head into planes (11, s, s) and uv (s, s, 2); returns its layer (s, s, 7) as `head_layer`.
 
-    at (S, S, 14): place in the source (x d, y d, d), seen there 0..1, normal (3), uv (2), inside of the mouth, mouth, place on the mean
-    head (2), mouth layer; mask (S, S); colour (A, A, 3) of the atlas; layers: two of (colour (h, w, 3), origin (2,)); gamma (27,) light;
-    made 0..1: how far made colour may replace what the source does not show, 0 gives the source back.
+    at (s, s, 14): place in the source (x d, y d, d), seen there 0..1, normal (3), uv (2), inside of the mouth, mouth, place on the mean
+    head (2), mouth layer; mask (s, s); colour (A, A, 3) of the atlas; layers: two of (colour (h, w, 3), origin (2,)); gamma (27,) light;
+    made 0..1: how far made colour may replace what the source does not show, 0 gives the source back; corner: row and column of the
+    first pixel. Planes from the fourth on: mesh (3) in [0, 1], mask, mouth, normals (3); 0 where there is no head.
     """
-    mesh = np.zeros((*mask.shape, 3), np.float32)
     layer = np.zeros((*mask.shape, CHANNELS), np.float32)
     light = np.ascontiguousarray(gamma.reshape(3, 9) + np.array([AMBIENT] + [0.0] * 8), np.float32)
     (upper, upper_at), (lower, lower_at) = layers
-    _paint_head(at, mask, colour, upper, upper_at, lower, lower_at, light, np.float32(made), mesh, layer)
-    return mesh, layer
+    places = np.asarray(corner, np.float32)
+    _paint_head(at, mask, colour, upper, upper_at, lower, lower_at, light, np.float32(made), places, planes, uv, layer)
+    return layer
+
+
+@_jit
+def lay_picture(picture, top, left, planes):
+    """Square of a picture (S, S, 3) uint8 as the first three planes (., s, s), in [0, 1]."""
+    for y in range(planes.shape[1]):
+        for x in range(planes.shape[2]):
+            for k in range(3):
+                planes[k, y, x] = np.float32(picture[top + y, left + x, k]) * np.float32(1.0 / 255.0)
 
 
 @_inline
@@ -183,7 +193,7 @@ def _look_up(picture, row, column, out):
 
 
 @_jit
-def _paint_head(at, mask, colour, upper, upper_at, lower, lower_at, light, made, mesh, layer):
+def _paint_head(at, mask, colour, upper, upper_at, lower, lower_at, light, made, corner, planes, uv, layer):
     one, zero, half = np.float32(1.0), np.float32(0.0), np.float32(0.5)
     size = np.float32(colour.shape[0])
     value = np.empty(3, np.float32)
@@ -191,8 +201,13 @@ def _paint_head(at, mask, colour, upper, upper_at, lower, lower_at, light, made,
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):
             if not mask[y, x]:
+                for k in range(3, 11):
+                    planes[k, y, x] = zero
+                uv[y, x, 0] = uv[y, x, 1] = zero
                 continue
             inside = at[y, x, 9]
+            planes[6, y, x], planes[7, y, x] = one, at[y, x, 10]
+            uv[y, x, 0], uv[y, x, 1] = at[y, x, 7], at[y, x, 8]
             if at[y, x, 13] > 1.5:
                 _look_up(lower, (at[y, x, 12] - lower_at[1]) * PER_DM, (at[y, x, 11] - lower_at[0]) * PER_DM, value)
             elif at[y, x, 13] > 0.5:
@@ -202,6 +217,7 @@ def _paint_head(at, mask, colour, upper, upper_at, lower, lower_at, light, made,
             nx, ny, nz = at[y, x, 4], at[y, x, 5], at[y, x, 6]
             scale = one / np.sqrt(max(nx * nx + ny * ny + nz * nz, np.float32(1e-12)))
             nx, ny, nz = nx * scale, ny * scale, nz * scale
+            planes[8, y, x], planes[9, y, x], planes[10, y, x] = nx, ny, nz
             bands[0] = K0
             bands[1], bands[2], bands[3] = -K1 * ny, K1 * nz, -K1 * nx
             bands[4], bands[5], bands[7] = K2 * nx * ny, -K2 * ny * nz, -K2 * nx * nz
@@ -213,13 +229,13 @@ def _paint_head(at, mask, colour, upper, upper_at, lower, lower_at, light, made,
                 shade = min(max(shade, SHADE_LOW), SHADE_HIGH)
                 # the mouth keeps the light it was seen in
                 value[k] = min(max(value[k] * (shade + inside * (one - shade)), zero), np.float32(255.0))
-                mesh[y, x, k] = value[k]
+                planes[3 + k, y, x] = value[k] * np.float32(1.0 / 255.0)
             share = min(max(at[y, x, 3], zero), one) * (one - min(inside, one))
             share = one - (one - share) * made
             depth = one / at[y, x, 2]
             layer[y, x, 0] = share
-            layer[y, x, 1] = share * (at[y, x, 0] * depth - np.float32(x))
-            layer[y, x, 2] = share * (at[y, x, 1] * depth - np.float32(y))
+            layer[y, x, 1] = share * (at[y, x, 0] * depth - (x + corner[1]))
+            layer[y, x, 2] = share * (at[y, x, 1] * depth - (y + corner[0]))
             # along the outline the source shows little of the surface: its surroundings go on there
             t = min(max((nz - RIM_LOW) / (RIM_HIGH - RIM_LOW), zero), one)
             paint = (one - share) * max(min(inside, one), t * t * (3 - 2 * t))
@@ -246,13 +262,17 @@ def surroundings(follow, start, moved, region):
     return field
 
 
-def compose(frame, canvas, pad, field, region, layer, kinds, box):
+def compose(frame, canvas, pad, field, region, layer, kinds, box, window=None):
     """Draw into frame (H, W, 3) uint8, a copy of the work picture, everything that moves.
 
     canvas: the work picture with `pad` reflected pixels on each side; field from `surroundings` over region; layer and kinds from
-    `head_layer` over box; region and box (left, top, side) in work pixels.
+    `head_layer` over box; region and box (left, top, side) in work pixels. window (top, bottom, left, right): nothing is drawn
+    outside of it.
     """
-    _compose(frame, canvas, pad, field, np.asarray(region, np.float32), layer, kinds, np.asarray(box, np.float32))
+    window = (0, frame.shape[0], 0, frame.shape[1]) if window is None else window
+    _compose(
+        frame, canvas, pad, field, np.asarray(region, np.float32), layer, kinds, np.asarray(box, np.float32), window
+    )
     return frame
 
 
@@ -273,9 +293,9 @@ def _sample(canvas, i, j, fy, fx, k):
 
 
 @_jit
-def _compose(frame, canvas, pad, field, region, layer, kinds, box):
-    top, bottom = max(0, int(np.ceil(region[1]))), min(frame.shape[0], int(np.floor(region[1] + region[2])) + 1)
-    left, right = max(0, int(np.ceil(region[0]))), min(frame.shape[1], int(np.floor(region[0] + region[2])) + 1)
+def _compose(frame, canvas, pad, field, region, layer, kinds, box, window):
+    top, bottom = max(window[0], int(np.ceil(region[1]))), min(window[1], int(np.floor(region[1] + region[2])) + 1)
+    left, right = max(window[2], int(np.ceil(region[0]))), min(window[3], int(np.floor(region[0] + region[2])) + 1)
     grid, nodes = layer.shape[0], field.shape[0]
     to_node, to_cell = np.float32((nodes - 1) / region[2]), np.float32(grid / box[2])
     half, one, zero = np.float32(0.5), np.float32(1.0), np.float32(0.0)

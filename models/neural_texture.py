@@ -44,24 +44,21 @@ class Stage:
 
     def __init__(self, people, size):
         self.compositors = [Compositor(p.model, p.texture, size) for p in people]
-        self._sources, self._last = OrderedDict(), (None, None)
+        self._sources = OrderedDict()
 
     def __deepcopy__(self, memo):
         return self
 
-    def composites(self, batch):
-        """`Composite` of all frames of a batch (data_process.pictures.BATCH), (B T, ...); the last batch's is kept."""
-        if self._last[0] is not batch:
-            made = []
-            for b in range(len(batch["person"])):
-                source = self._source(batch, b)
-                state = (batch[name][b] for name in ("id", "exp", "angle", "trans", "gamma", "affine"))
-                made.append(self.compositors[int(batch["person"][b])].make([source] * batch["id"].shape[1], *state))
-            self._last = (
-                batch,
-                Composite(*(torch.cat(parts) for parts in zip(*(vars(c).values() for c in made), strict=True))),
-            )
-        return self._last[1]
+    def composites(self, batch, corners=None, side=None):
+        """`Composite` of all frames of a batch (data_process.pictures.BATCH), (B T, ...); corners, side as in `Compositor.make`, a corner
+        for each window."""
+        made, n_frames = [], batch["id"].shape[1]
+        for b in range(len(batch["person"])):
+            source = [self._source(batch, b)] * n_frames
+            state = (batch[name][b].cpu() for name in ("id", "exp", "angle", "trans", "gamma", "affine"))
+            own = None if corners is None else [corners[b]] * n_frames
+            made.append(self.compositors[int(batch["person"][b])].make(source, *state, corners=own, side=side))
+        return Composite(*(torch.cat(parts) for parts in zip(*(vars(c).values() for c in made), strict=True)))
 
     def _source(self, batch, b):
         number = int(batch["source_frame"][b])
@@ -140,7 +137,8 @@ class NeuralTexture(nn.Module):
         feature_matching; discriminator: discriminator."""
         n_frames = batch["pictures"].shape[1]
         if phase == "generator" or self._made[0] is not batch:
-            self._made = (batch, *self._patches(batch, n_frames))
+            side = self.dims["patch"]
+            self._made = (batch, *self._frames(batch, self._corners(batch, side), side))
         _, composite, before, real, person = self._made
         polish = batch["iteration"] >= self.dims["polish_after"]
         context = torch.cat([composite.mesh, composite.mask], 1)
@@ -175,36 +173,32 @@ class NeuralTexture(nn.Module):
         out["temporal"] = (change[0] - change[1]).abs().mean() if n_frames > 1 else miss.new_zeros(())
         return out
 
-    def _frames(self, batch):
-        """Composite, background of the frame before, real pictures and person of all frames (B T, ...)."""
-        n_frames = batch["pictures"].shape[1]
-        composite = self.stage.composites(batch).map(lambda x: x.to(self.texture.device))
+    def _frames(self, batch, corners=None, side=None):
+        """Composite, background of the frame before, real pictures and person of all frames (B T, ...), cut to squares where asked."""
+        n_frames, real = batch["pictures"].shape[1], batch["pictures"]
+        composite = self.stage.composites(batch, corners, side).to(self.texture.device)
+        if corners is not None:
+            real = torch.stack([p[..., r : r + side, c : c + side] for p, (r, c) in zip(real, corners, strict=True)])
         frames = composite.background.unflatten(0, (-1, n_frames))
         before = torch.cat([frames[:, :1], frames[:, :-1]], 1).flatten(0, 1)
-        real = batch["pictures"].flatten(0, 1).float() / 255
-        return composite, before, real, batch["person"].repeat_interleave(n_frames)
+        return composite, before, real.flatten(0, 1).float() / 255, batch["person"].repeat_interleave(n_frames)
 
-    def _patches(self, batch, n_frames):
-        """`_frames`, cut to the training patch: the same square in all frames of a window."""
-        composite, before, real, person = self._frames(batch)
-        size, side = real.shape[-1], self.dims["patch"] or real.shape[-1]
-        corners = []
+    def _corners(self, batch, side):
+        """First pixel (row, column) of each window's training patch."""
+        size, corners = batch["pictures"].shape[-1], []
         for b in range(len(batch["person"])):
-            points, draw = batch["points"][b, 0], torch.rand(3)
+            points, draw = batch["points"][b, 0].cpu(), torch.rand(3)
             if draw[0] < MOUTH_CHANCE + FACE_CHANCE:
-                points = points[48:] if draw[0] < MOUTH_CHANCE else points
-                spread = (side if draw[0] < MOUTH_CHANCE else float((points.amax(0) - points.amin(0)).max())) / 4
-                centre = points.mean(0).cpu() + (draw[1:] * 2 - 1) * spread
+                about_mouth = bool(draw[0] < MOUTH_CHANCE)
+                points = points[48:] if about_mouth else points
+                spread = (side if about_mouth else float((points.amax(0) - points.amin(0)).max())) / 4
+                centre = points.mean(0) + (draw[1:] * 2 - 1) * spread
             else:
                 centre = draw[1:] * size
             column, row = (centre - side / 2).round().clamp(0, size - side).int().tolist()
             # patches begin at even pixels, as the half-size inputs of whole pictures do
-            corners += [(row // 2 * 2, column // 2 * 2)] * n_frames
-
-        def cut(x):
-            return torch.stack([p[:, r : r + side, c : c + side] for p, (r, c) in zip(x, corners, strict=True)])
-
-        return composite.crop(corners, side), cut(before), cut(real), person
+            corners.append((row // 2 * 2, column // 2 * 2))
+        return corners
 
     @torch.no_grad()
     def evaluate(self, batch):

@@ -1,0 +1,235 @@
+"""How well a trained renderer shows its person: held-out frames drawn again from their own measured motion, beside the mesh renderer.
+
+    python -m scripts.renderer_report --person data/people/NAME --output data/reports/NAME
+    python -m scripts.renderer_report --person data/people/NAME --renderer data/runs/mine --output FOLDER --frames 100
+
+Frames behind the learning span of the person folder are drawn from learning frames alone: the source of each is found by pose
+(`models.background`). Rows: `mesh`, the mesh renderer on the learning frame nearest to the mean pose; `composite`, what the
+network starts from; `neural`. Measured on the renderer's crop: dB and SSIM of the box about the face (all 68 landmarks) and about
+the mouth, perceptual distance of the same, flicker in pixels that stand still in the real film and in the face, as multiples of the
+real film's. Writes report.json, films.npz, sheet.png (real, mesh, composite, neural), mouths.png (consecutive frames) and curve.png.
+Table to the standard output.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from data_process.pictures import Footage, PictureWindows, cut_square
+from data_process.schema import StoreError
+from data_process.video import read_frames
+from deep_3drecon.track import FaceTrack
+from models import background, checkpoint
+from models.composite import Compositor
+from models.headpose_track import still_pose
+from models.image_metrics import flicker, flicker_level, landmark_boxes, psnr, ssim
+from models.judges import JUDGES
+from models.mesh_renderer import MeshRenderer
+
+MOUTH_SCALE = 1.4  # of the box about the mouth
+SHEET_FRAMES, STRIP_FRAMES, STRIP_PX = 6, 12, 160
+COLUMNS = (
+    ("face_db", "face dB"), ("face_ssim", "face SSIM"), ("face_perceptual", "face perc."), ("mouth_db", "mouth dB"),
+    ("mouth_ssim", "mouth SSIM"), ("mouth_perceptual", "mouth perc."), ("flicker_still", "flicker still"),
+    ("flicker_face", "flicker face"),
+)  # fmt: skip
+
+
+def sources_by_pose(track, learnt, frames):
+    """Learning frame (id) for each of `frames`, consecutive ones of one shot: a walk that follows the pose."""
+    angle, trans, _ = still_pose(track)
+    pose = np.concatenate([angle, trans], 1)
+    return learnt[background.assign(pose[learnt], pose[frames], "follow")]
+
+
+def shots_of(person, frames):
+    """`frames` (sorted ids) as runs within one shot."""
+    breaks = np.flatnonzero((np.diff(frames) != 1) | (np.diff(person.shot[frames]) != 0)) + 1
+    return np.split(frames, breaks)
+
+
+def neural_film(model, person, track, learnt, frames):
+    """Films (T, S, S, 3) uint8 of the network and of the composites it started from, and the seconds a frame took."""
+    compositor = Compositor(person.model, person.texture, model.stats["size"])
+    state, made, began, taken, kept = person.state, [], [], 0.0, {}
+    for shot in shots_of(person, frames):
+        numbers = sources_by_pose(track, learnt, shot)
+        for k in set(numbers.tolist()) - set(kept):
+            kept[k] = compositor.source(
+                person.pictures[k], *(state[n][k] for n in ("id", "exp", "angle", "trans", "affine"))
+            )
+        arrays = [state[name][shot] for name in ("id", "exp", "angle", "trans", "gamma", "affine")]
+        started = time.perf_counter()
+        made += [picture for picture, _, _ in model.render(compositor, [kept[int(k)] for k in numbers], *arrays)]
+        taken += time.perf_counter() - started
+        for t, k in zip(shot, numbers, strict=True):
+            one = compositor.make(
+                [kept[int(k)]], *(state[n][[t]] for n in ("id", "exp", "angle", "trans", "gamma", "affine"))
+            )
+            began.append((one.background[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+    return np.stack(made), np.stack(began), taken / len(frames)
+
+
+def mesh_film(folder, person, track, learnt, frames):
+    """The mesh renderer's film from the learning frame nearest to the mean pose, in the same crop."""
+    angle, trans, crop = still_pose(track)
+    pose = np.concatenate([angle, 0.3 * trans], 1)
+    portrait = int(learnt[np.argmin(np.linalg.norm(pose[learnt] - pose[learnt].mean(0), axis=1))])
+    image = next(frame for t, frame in enumerate(read_frames(folder / "clip.mp4", fps=track.fps)) if t == portrait)
+    renderer = MeshRenderer(person.model)
+    material = renderer.prepare(image, track.select([portrait]), size=person.pictures.shape[1])
+    # its pose is that through the portrait's own crop
+    angle, trans, _ = still_pose(track, track.crop[portrait])
+    exp = track.parts()["exp"][frames]
+    scale = material.work.shape[1] / image.shape[1]
+    square = tuple(value * scale for value in person.square)
+    film = renderer.render(material, exp, angle[frames], trans[frames], relative=False)
+    return np.stack([cut_square(frame, square, person.pictures.shape[1]) for frame in film])
+
+
+def window_of(boxes):
+    """Row and column slices of the square about all pixels of masks (T, H, W)."""
+    rows, columns = (np.flatnonzero(boxes.any((0, axis))) for axis in (2, 1))
+    return np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def measure(real, made, points):
+    """{measure: mean over frames} of films (T, S, S, 3) with landmarks (T, 68, 2)."""
+    size, judge, out = real.shape[1:3], JUDGES["efficient_distance"](), {}
+    boxes = {"face": landmark_boxes(points, size), "mouth": landmark_boxes(points[:, 48:], size, MOUTH_SCALE)}
+    for name, mask in boxes.items():
+        out[f"{name}_db"], out[f"{name}_ssim"] = (float(np.mean(f(real, made, mask))) for f in (psnr, ssim))
+        part = window_of(mask)
+        missing = judge.missing()
+        out[f"{name}_perceptual"] = float("nan") if missing else float(np.mean(judge.distance(real[part], made[part])))
+    out["flicker_still"] = flicker(real, made)
+    out["flicker_face"] = flicker_level(made, boxes["face"]) / flicker_level(real, boxes["face"])
+    return out
+
+
+def sheet(films, frames):
+    """Some frames of films {name: (T, S, S, 3)}, one row a frame, one column a film."""
+    return np.concatenate([np.concatenate([film[t] for film in films.values()], 1) for t in frames])
+
+
+def strips(films, points, first, count=STRIP_FRAMES):
+    """Mouths of consecutive frames, one row a film."""
+    part = points[first : first + count, 48:]
+    centre = part.mean((0, 1))
+    half = 0.85 * float((part.max((0, 1)) - part.min((0, 1))).max())
+    low = np.round(centre - half).astype(int).clip(0)
+    side = int(2 * half)
+    rows = []
+    for film in films.values():
+        cut = film[first : first + count, low[1] : low[1] + side, low[0] : low[0] + side]
+        rows.append(
+            np.concatenate([cv2.resize(c, (STRIP_PX, STRIP_PX), interpolation=cv2.INTER_CUBIC) for c in cut], 1)
+        )
+    return np.concatenate(rows)
+
+
+def curve(run, path):
+    """Picture of the validation's dB over the iterations of a run folder, if it has a log; returns its last values."""
+    try:
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    except OSError:
+        return None
+    lines = [line for line in lines if line["kind"] == "val"]
+    if not lines:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axis = figure.subplots()
+    for name in ("face_db", "mouth_db"):
+        at = [line["iteration"] for line in lines]
+        (drawn,) = axis.plot(at, [line[name] for line in lines], label=name.replace("_db", ""))
+        axis.axhline(lines[-1][f"composite_{name}"], color=drawn.get_color(), linestyle=":", linewidth=1)
+    axis.set(xlabel="iteration", ylabel="validation, dB (dotted: the composite)")
+    axis.legend()
+    figure.savefig(path)
+    return lines[-1]
+
+
+def write_picture(path, picture):
+    """RGB uint8 as a file."""
+    if not cv2.imwrite(str(path), picture[..., ::-1]):
+        raise OSError(f"{path}: cannot be written")
+
+
+def table(rows):
+    """Markdown: one line a row."""
+    lines = ["| row | " + " | ".join(title for _, title in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, values in rows.items():
+        lines.append(
+            f"| {name} | "
+            + " | ".join(f"{values[key]:.3g}" if "db" not in key else f"{values[key]:.2f}" for key, _ in COLUMNS)
+            + " |"
+        )
+    return "\n".join(lines)
+
+
+def report(folder, run, output, n_frames):
+    """Everything about one person; returns {row: {measure: value}}."""
+    model = checkpoint.load(run)
+    about = json.loads((folder / "person.json").read_text())
+    person = Footage.load(folder, model.stats["size"], model.stats["heads"])
+    track = FaceTrack.load(folder / "track.npz")
+    held = np.arange(about["learning"][1], len(person))
+    held = held[person.valid[held]][:n_frames]
+    if len(held) < 3:
+        raise StoreError(
+            f"{folder}: {len(held)} frames lie behind the learning span {about['learning']}: hold some out"
+        )
+    learnt = PictureWindows([person]).learnt[0]
+    real, points = person.pictures[held], person.state["points"][held]
+    neural, composite, seconds = neural_film(model, person, track, learnt, held)
+    films = {
+        "real": real,
+        "mesh": mesh_film(folder, person, track, learnt, held),
+        "composite": composite,
+        "neural": neural,
+    }
+    rows = {name: measure(real, film, points) for name, film in films.items() if name != "real"}
+    output.mkdir(parents=True, exist_ok=True)
+    write_picture(output / "sheet.png", sheet(films, np.linspace(0, len(held) - 1, SHEET_FRAMES).astype(int)))
+    lively = int(np.abs(np.diff(points[:, 66, 1] - points[:, 62, 1])).argmax())
+    first = int(np.clip(lively - STRIP_FRAMES // 2, 0, max(0, len(held) - STRIP_FRAMES)))
+    write_picture(output / "mouths.png", strips(films, points, first))
+    last = curve(run if run.is_dir() else run.parent, output / "curve.png")
+    content = {"frames": len(held), "seconds_a_frame": seconds, "rows": rows, "validation": last}
+    (output / "report.json").write_text(json.dumps(content, indent=1))
+    np.savez_compressed(output / "films.npz", **films)
+    return content
+
+
+def main(argv=None):
+    """Exit status: 0 written, 1 not."""
+    parser = argparse.ArgumentParser(description="Held-out frames of a person drawn again, beside the mesh renderer.")
+    parser.add_argument("--person", required=True, type=Path, help="person folder")
+    parser.add_argument(
+        "--renderer", type=Path, help="run folder or checkpoint (default: renderer in the person folder)"
+    )
+    parser.add_argument("--output", required=True, type=Path, help="folder to write to")
+    parser.add_argument("--frames", type=int, default=250, help="held-out frames at most (default 250)")
+    args = parser.parse_args(argv)
+    try:
+        found = report(args.person, args.renderer or args.person / "renderer", args.output, args.frames)
+    except (StoreError, checkpoint.CheckpointError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"{found['frames']} held-out frames, {1000 * found['seconds_a_frame']:.0f} ms each for composite and network\n"
+    )
+    print(table(found["rows"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

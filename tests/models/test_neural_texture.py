@@ -1,0 +1,152 @@
+"""neural_texture: begins as its composite, keeps to its budget, and takes a step of each phase."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from data_process.pictures import Footage, PictureWindows
+from models import RENDERERS, find
+from models.composite import Composite
+from models.neural_texture import DEPTHS, PRESETS, WIDTHS, NeuralTexture
+from models.neural_texture_networks import Generator, TextureEncoder, first_texture, sample_texture
+from tests.made_person import made_person
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people") / "film"
+    made_person(folder)
+    return [Footage.load(folder, SIZE, 1.5)]
+
+
+@pytest.fixture(scope="module")
+def windows(people):
+    return PictureWindows(people, "train", n_frames=2)
+
+
+def fresh(windows, **dims):
+    torch.manual_seed(0)
+    settings = {"preset": "tiny", "dims": {"patch": 48, **dims}, "pose": True, "augment": {}}
+    model = NeuralTexture(settings, windows.about())
+    model.attach(windows)
+    return model
+
+
+def batch_of(windows, *indices, iteration=0):
+    return torch.utils.data.default_collate([windows[i] for i in indices]) | {"iteration": iteration}
+
+
+def test_it_is_a_renderer_by_name():
+    assert find(RENDERERS, "neural_texture") is NeuralTexture
+
+
+def test_fast_preset_keeps_to_five_gflop_and_two_million_parameters():
+    dims = PRESETS["fast"]
+    widths = tuple(int(dims["width"] * w) for w in WIDTHS)
+    generator = Generator(dims["texture_channels"] + 6, widths, DEPTHS).eval()
+    full, half = torch.zeros(1, 8, 256, 256), torch.zeros(1, dims["texture_channels"] + 6, 128, 128)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        picture, new = generator(full, half)
+    assert picture.shape == (1, 3, 256, 256) and new.shape == (1, 1, 256, 256)
+    assert 2.5e9 < counter.get_total_flops() < 5e9
+    assert sum(p.numel() for p in generator.parameters()) < 2e6
+
+
+def test_a_fresh_generator_shows_the_background_but_for_a_little_mesh():
+    generator, full = Generator(4, (8, 16), (0, 1)).eval(), torch.rand(2, 8, 32, 32)
+    full[:, 6] = 0
+    picture, new = generator(full, torch.randn(2, 4, 16, 16))
+    assert torch.allclose(picture, full[:, :3], atol=1e-6) and torch.allclose(new, torch.full_like(new, 0.5))
+
+
+def test_whole_pictures_and_patches_agree_away_from_the_rim():
+    torch.manual_seed(0)
+    generator = Generator(4, (8, 16), (0, 1)).eval()
+    torch.nn.init.normal_(generator.head.weight, std=0.1)
+    full, half = torch.rand(1, 8, 96, 96), torch.randn(1, 4, 48, 48)
+    whole, _ = generator(full, half)
+    part, _ = generator(full[..., 16:80, 16:80], half[..., 8:40, 8:40])
+    assert torch.allclose(whole[..., 40:56, 40:56], part[..., 24:40, 24:40], atol=1e-5)
+
+
+def test_sampling_reads_texel_centres_and_nothing_outside_of_the_mask():
+    texture = torch.arange(16.0).view(1, 1, 4, 4)
+    uv = torch.tensor([[[[0.125, 0.125], [0.875, 0.125]], [[0.125, 0.875], [0.5, 0.5]]]])
+    mask = torch.tensor([[[[1.0, 1.0], [1.0, 0.0]]]])
+    assert torch.equal(sample_texture(texture, uv, mask)[0, 0], torch.tensor([[0.0, 3.0], [12.0, 0.0]]))
+
+
+def test_first_texture_tells_places_apart_and_an_encoder_adds_nothing_at_first():
+    texture = first_texture(6, 16)
+    flat = texture.flatten(1).T
+    assert torch.cdist(flat, flat).fill_diagonal_(9).min() > 0.05
+    assert TextureEncoder(6)(torch.rand(1, 4, 32, 32)).abs().max() == 0
+
+
+def test_losses_of_both_phases_move_their_own_parameters_only(windows):
+    model = fresh(windows, polish_after=0)
+    batch = batch_of(windows, 0, 5)
+    found = model.losses(batch, "generator")
+    assert set(found) == {"l1", "mouth", "perceptual", "temporal", "adversarial", "feature_matching"}
+    sum(found.values()).backward()
+    assert all(p.grad is not None for p in model.parameters_of("generator"))
+    model.zero_grad()
+    model.losses(batch, "discriminator")["discriminator"].backward()
+    assert all(p.grad is not None for p in model.parameters_of("discriminator"))
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters_of("generator"))
+    both = {id(p) for phase in model.phases for p in model.parameters_of(phase)}
+    assert both == {id(p) for p in model.parameters()}
+
+
+def test_polish_waits_for_its_iteration(windows):
+    model = fresh(windows, polish_after=3)
+    early, late = batch_of(windows, 0, iteration=2), batch_of(windows, 0, iteration=3)
+    assert model.losses(early, "generator")["adversarial"] == 0
+    assert model.losses(early, "discriminator")["discriminator"] == 0
+    assert model.losses(late, "generator")["adversarial"] > 0
+    assert model.losses(late, "discriminator")["discriminator"] > 0
+
+
+def test_some_steps_lower_the_loss(windows):
+    model = fresh(windows, polish_after=99)
+    optimiser = torch.optim.Adam(model.parameters_of("generator"), lr=3e-3)
+    values = []
+    for _ in range(12):
+        torch.manual_seed(0)  # the same patch
+        loss = model.losses(batch_of(windows, 1), "generator")["l1"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        values.append(loss.item())
+    assert values[-1] < 0.9 * values[0]
+
+
+def test_evaluation_tells_the_gain_over_the_composite(people):
+    val = PictureWindows(people, "val", n_frames=2)
+    model = fresh(val).eval()
+    found = model.evaluate(batch_of(val, 0))
+    assert found["face_db"] == pytest.approx(found["composite_face_db"].item(), abs=0.5)
+    assert all(torch.isfinite(value) for value in found.values())
+
+
+def test_frames_rendered_one_by_one_equal_a_batch(windows, people):
+    model, person = fresh(windows).eval(), people[0]
+    torch.nn.init.normal_(model.generator.head.weight, std=0.02)
+    compositor, state = model.stage.compositors[0], person.state
+    source = compositor.source(person.pictures[3], *(state[n][3] for n in ("id", "exp", "angle", "trans", "affine")))
+    arrays = [state[n][20:23] for n in ("id", "exp", "angle", "trans", "gamma", "affine")]
+    frames = list(model.render(compositor, [source] * 3, *arrays))
+    assert [picture.shape for picture, _, _ in frames] == [(SIZE, SIZE, 3)] * 3
+    composite = compositor.make([source] * 3, *arrays)
+    before = torch.cat([composite.background[:1], composite.background[:2]])
+    with torch.no_grad():
+        together, _ = model(composite, before)
+    for k, (picture, _, _) in enumerate(frames):
+        assert (together[k] * 255 - torch.from_numpy(picture).permute(2, 0, 1)).abs().max() <= 1.5
+
+
+def test_a_composite_moves_between_devices():
+    parts = {name: torch.zeros(1) for name in ("background", "mesh", "mask", "uv", "normals", "mouth")}
+    assert all(x.device.type == "meta" for x in vars(Composite(**parts).to("meta")).values())
