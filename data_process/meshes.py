@@ -269,6 +269,15 @@ def main(argv=None):
     )
     parser.add_argument("--output", type=Path, help="folder to write")
     parser.add_argument("--unseen", nargs="*", default=[], help="speakers that go to test: names, or how many")
+    parser.add_argument(
+        "--cut_seconds", type=float, default=0.0, help="cut longer clips of a store into pieces (default no)"
+    )
+    parser.add_argument(
+        "--seen_to",
+        choices=("test_seen", "train"),
+        default="test_seen",
+        help="where the store's test clips of others go",
+    )
     parser.add_argument("--basis", type=int, help="find a basis of so many components for a mesh folder")
     args = parser.parse_args(argv)
     from data_process.meshes_sources import prepare_curves, prepare_store
@@ -283,7 +292,7 @@ def main(argv=None):
         if args.output is None:
             parser.error("--output FOLDER is needed")
         prepare = prepare_store if (args.source / "data.mdb").is_file() else prepare_curves
-        data = prepare(args.source, args.output, args.unseen)
+        data = prepare(args.source, args.output, args.unseen, args.cut_seconds, args.seen_to)
     except (MeshError, TopologyError, AudioError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

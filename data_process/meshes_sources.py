@@ -1,17 +1,21 @@
 """Mesh clips of the open head: from the face tracks of a store, and from ARKit curves."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import soundfile
 from tqdm import tqdm
 
 from data_process.meshes import MeshClip, MeshError, MeshWriter
 from data_process.store import Store
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.topology import load_topology
+from deep_3drecon.track import FPS
 from deepspeech.audio_io import load_audio
+from deepspeech.timing import ROWS_PER_FRAME, SAMPLES_PER_FRAME
 
 CURVES_FPS = 60.0  # of Live Link Face, where a file does not say
 
@@ -28,11 +32,12 @@ def open_writer(output):
     return face, MeshWriter(output, load_topology("open"), basis, names)
 
 
-def prepare_store(path, output, unseen=(), progress=True):
+def prepare_store(path, output, unseen=(), cut_seconds=0.0, seen_to="test_seen", progress=True):
     """Every clip of an LMDB store whose tracks are of the open head -> MeshFolder.
 
     unseen: speakers, or one number of them (the last by name), whose clips all go to test. The clips of others keep train and
-    val; those that the store tests on go to test_seen.
+    val; those that the store tests on go to `seen_to`, test_seen or train. cut_seconds: longer clips are
+    cut into pieces of about that length, 0 leaves them whole. Several stores may be prepared into one folder.
     """
     store = Store(path)
     if store.meta["face_model"] != "open":
@@ -52,26 +57,34 @@ def prepare_store(path, output, unseen=(), progress=True):
         part = store.track(split, index).parts()["id"][0]
         identity.setdefault(clip["speaker"], []).append(part)
     for split, index, clip in tqdm(entries, unit="clip", disable=not progress or None):
-        if writer.has(clip["name"]):
-            continue
         track = store.track(split, index)
         mean_id = np.mean(identity[clip["speaker"]], 0).astype(np.float32)
         template = face.mean.numpy() + face.id_basis.numpy() @ mean_id
-        new_split = "test" if clip["speaker"] in unseen else {"test": "test_seen"}.get(split, split)
-        rows = {name: store.array(split, name, index) for name in ("phonemes", "mel", "energy")}
-        writer.extract = lambda wav, rows=rows: rows  # the store holds the features of the same sound
+        new_split = "test" if clip["speaker"] in unseen else {"test": seen_to}.get(split, split)
+        features = {name: store.array(split, name, index) for name in ("phonemes", "mel", "energy")}
         wav = load_audio_bytes(store.bytes(split, "audio", index))
         motion = track.parts()["exp"].astype(np.float32)
-        writer.add(MeshClip(clip["name"], clip["speaker"], new_split, track.fps, template, motion, wav))
+        for name, start, end in pieces(clip["name"], len(motion), cut_seconds):
+            if writer.has(name):
+                continue
+            rows = {key: x[ROWS_PER_FRAME * start : ROWS_PER_FRAME * end] for key, x in features.items()}
+            writer.extract = lambda wav, rows=rows: rows  # the store holds the features of the same sound
+            sound = wav[start * SAMPLES_PER_FRAME : end * SAMPLES_PER_FRAME]
+            writer.add(MeshClip(name, clip["speaker"], new_split, track.fps, template, motion[start:end], sound))
     return writer.finish([f"face tracks of {Path(path).name}"])
+
+
+def pieces(name, n_frames, seconds):
+    """[(name, first frame, end), ...]: a clip whole, or in equal pieces of about so many seconds."""
+    n = max(1, round(n_frames / FPS / seconds)) if seconds else 1
+    edges = np.linspace(0, n_frames, n + 1).round().astype(int)
+    if n == 1:
+        return [(name, 0, n_frames)]
+    return [(f"{name}_p{k:02d}", int(a), int(b)) for k, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True))]
 
 
 def load_audio_bytes(data):
     """Bytes of a wav file -> (N,) at 16 kHz."""
-    import io
-
-    import soundfile
-
     samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
     return load_audio(samples, rate)
 
@@ -107,8 +120,8 @@ def read_curves(path, names):
     return out, fps
 
 
-def prepare_curves(folder, output, unseen=(), progress=True):
-    """Files NAME.csv or NAME.json beside NAME.wav -> MeshFolder; the subject is the name up to the first `_`."""
+def prepare_curves(folder, output, unseen=(), cut_seconds=0.0, seen_to="test_seen", progress=True):
+    """Files NAME.csv or NAME.json beside NAME.wav -> MeshFolder; the subject is the name up to the first `_`. Nothing is cut or moved."""
     face, writer = open_writer(output)
     names = list(face.expression_names)
     files = sorted([*Path(folder).glob("*.csv"), *Path(folder).glob("*.json")])
