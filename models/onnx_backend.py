@@ -21,7 +21,7 @@ from torch import nn
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
-ONE_TENSOR = "out"  # name of the output of a network that returns one tensor
+ONE_TENSOR, PLACE = "out", "out{}"  # names of the outputs of a network that returns one tensor, or a tuple
 
 
 class OnnxError(ValueError):
@@ -74,7 +74,11 @@ class OnnxNetwork(nn.Module):
             else:
                 feeds[next(names)] = _array(value)
         out = [torch.from_numpy(x) for x in self.session.run(self.outputs, feeds)]
-        return out[0] if self.outputs == [ONE_TENSOR] else dict(zip(self.outputs, out, strict=True))
+        if self.outputs == [ONE_TENSOR]:
+            return out[0]
+        if self.outputs[0] == PLACE.format(0):
+            return tuple(out)
+        return dict(zip(self.outputs, out, strict=True))
 
     @classmethod
     def of(cls, net, examples, folder, dynamic=None, threads=None):
@@ -102,7 +106,7 @@ class _Flat(nn.Module):
 
 
 def export(net, examples, path, dynamic=None):
-    """Write a network, which returns a tensor or a dict of them, as ONNX, aside first.
+    """Write a network, which returns a tensor, or a tuple or dict of them, as ONNX, aside first.
 
     examples: its arguments, each a tensor or a dict of tensors. dynamic: {input name: {axis: name of the length}} of lengths
     that may change; an argument that is a tensor has the name argument0, argument1, ... by its place.
@@ -115,6 +119,8 @@ def export(net, examples, path, dynamic=None):
     with torch.no_grad():
         out = net.eval()(*examples)
     outputs = list(out) if isinstance(out, dict) else [ONE_TENSOR]
+    if isinstance(out, tuple):
+        outputs = [PLACE.format(k) for k in range(len(out))]
     dims = {}
     shapes = tuple(
         {axis: dims.setdefault(length, torch.export.Dim.DYNAMIC) for axis, length in (dynamic or {}).get(n, {}).items()}

@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import shutil
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class Person:
     def __post_init__(self):
         self.clip = Path(self.clip)
         self.learning = tuple(self.learning or (0, len(self.track)))
-        self._blocks = OrderedDict()
+        self._blocks, self._lock = OrderedDict(), threading.Lock()
 
     def __len__(self):
         return len(self.track)
@@ -87,14 +88,16 @@ class Person:
     def frames(self, indices=None):
         """Yield frames (H, W, 3) uint8 RGB of the clip, in the order asked for; None: all of them.
 
-        Any order is allowed; runs forwards and backwards are read once, in blocks. Frames are shared: copy before
-        changing.
+        Any order is allowed, and any number of threads; runs forwards and backwards are read once, in blocks. Frames are
+        shared: copy before changing.
         """
         for index in range(len(self)) if indices is None else indices:
             index = int(index)
             if not 0 <= index < len(self):
                 raise PersonError(f"frame {index} of {self.name} was asked for, the clip has {len(self)}")
-            yield self._block(index // BLOCK)[index % BLOCK]
+            with self._lock:
+                block = self._block(index // BLOCK)
+            yield block[index % BLOCK]
 
     def _block(self, number):
         if number in self._blocks:

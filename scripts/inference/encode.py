@@ -60,9 +60,18 @@ def beside(items, n_ahead=AHEAD):
 
 
 def pictures(streams):
-    """Frames of several videos in step: (one of each, and, of more than one, all side by side)."""
-    for frames in zip(*streams, strict=True):
-        yield frames if len(frames) == 1 else (*frames, np.concatenate(frames, 1))
+    """Frames of several videos in step, each stream giving a tuple of views: all views of each, and, of more than one video, all
+    side by side, view by view."""
+    try:
+        for made in zip(*streams, strict=True):
+            flat = [picture for views in made for picture in views]
+            if len(made) > 1:
+                flat += [np.concatenate(same, 1) for same in zip(*made, strict=True)]
+            yield tuple(flat)
+    finally:
+        for stream in streams:
+            if hasattr(stream, "close"):
+                stream.close()
 
 
 def encode(paths, frames, n_frames, wav, stamp=None, clock=None):

@@ -3,33 +3,53 @@
 import numpy as np
 
 from deep_3drecon.track import FPS, resample
+from models.background import ping_pong
+from models.behaviour import Behaviour
+from models.headpose import generate_motion, lay_over
 
 POSE_PARTS = ("angle", "trans")
-
-
-def back_and_forth(length, n_frames):
-    """Indices (n_frames,) that run through `length` frames forwards and backwards."""
-    order = np.arange(n_frames) % max(2 * length - 2, 1)
-    return np.where(order < length, order, 2 * length - 2 - order)
 
 
 def reference_pose(track, n_frames):
     """Head motion of a track about its mean, n_frames long at 25 fps: {"angle": (T, 3), "trans": (T, 3)}."""
     parts = track.parts()
     motion = {name: resample(parts[name].astype(np.float64), track.fps, FPS) for name in POSE_PARTS}
-    order = back_and_forth(len(motion["angle"]), n_frames)
+    order = ping_pong(len(motion["angle"]), n_frames)
     return {name: (x - x.mean(0))[order].astype(np.float32) for name, x in motion.items()}
 
 
-def generate(method, features, style, n_frames, args, pose=None):
+def head_source(args, person, reference):
+    """Whose head moves how: ("behaviour", Behaviour), ("track", FaceTrack), or ("sound", None): what the method hears.
+
+    reference: FaceTrack of --ref_pose, or None.
+    """
+    if args.pose == "from_video":
+        return "track", reference or person.track.select(slice(*person.learning))
+    if args.pose == "generated" and reference is not None:
+        return "behaviour", Behaviour.measure(reference, source=args.ref_pose.name)
+    if args.pose == "generated" and person is not None and person.behaviour is not None:
+        return "behaviour", person.behaviour
+    return "sound", None
+
+
+def generate(method, features, style, n_frames, args, head=("sound", None)):
     """Motion {"exp" (T, E), "angle" (T, 3), "trans" (T, 3)} of one style under the command line's wishes.
 
-    Angles and translations are about the head's rest. pose: replaces those that the method hears.
+    Angles and translations are about the head's rest. head: as `head_source` gives it.
     """
-    motion = method.generate(features, style, n_frames, seed=args.seed, blinks=not args.no_blinks)
-    motion |= pose or {}
-    strength = 0.0 if args.pose == "still" else args.pose_scale
-    return motion | {name: motion[name] * np.float32(strength) for name in POSE_PARTS}
+    kind, source = head
+    blinks = not args.no_blinks
+    motion = method.generate(features, style, n_frames, seed=args.seed, blinks=blinks and kind != "behaviour")
+    if kind == "track":
+        motion |= reference_pose(source, n_frames)
+    elif kind == "behaviour":
+        habit = generate_motion(features, source, n_frames, args.seed)
+        habit["closure"] = habit["closure"] * np.float32(blinks)
+        motion = {name: habit[name] for name in POSE_PARTS} | {
+            "exp": lay_over(motion["exp"], habit, method.face.expression_names)
+        }
+    strength = np.float32(0.0 if args.pose == "still" else args.pose_scale)
+    return motion | {name: motion[name] * strength for name in POSE_PARTS}
 
 
 def save_motion(path, motion, method, style, args):

@@ -59,8 +59,9 @@ def _add_motion(p):
     p.add_argument(
         "--pose",
         choices=POSES,
-        help="head motion: generated from sound and style, from_video (--ref_pose, or the person's own clip), or still "
-        "(default: generated, or from_video with --ref_pose)",
+        help="head motion: generated from sound and style, or with --person in the person's habits, with --ref_pose in those "
+        "seen there; from_video (that of --ref_pose, or of the person's own clip); still (default: generated, or from_video "
+        "with --ref_pose)",
     )
     p.add_argument(
         "--ref_pose",
@@ -109,8 +110,6 @@ def check(args, p):
             p.error(f"--{name} {getattr(args, name)}: a value from {low} to {high} is needed")
     if args.still and args.pose not in (None, "still"):
         p.error(f"--still and --pose {args.pose}: leave out one of them")
-    if args.ref_pose and args.pose == "generated":
-        p.error("--ref_pose gives a head motion, --pose generated makes one: leave out one of them")
     if args.pose == "from_video" and not (args.ref_pose or args.person):
         p.error("--pose from_video: give the video or track with --ref_pose")
     if args.renderer not in (None, "mesh") and not args.person:

@@ -1,23 +1,28 @@
 """The whole job of inference.py: sources in, videos out."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
 import deepspeech
-from models import RENDERERS, checkpoint, find
-from scripts.inference import encode, motion, sources
+from data_process.video import read_frames
+from models import RENDERERS, checkpoint, find, mark
+from models.person import Person, PersonError
+from scripts.inference import draw, encode, motion, networks, sources
+from scripts.inference.person import PersonDrawer
 
 
-def result_names(args):
+def result_names(args, views):
     """Stem of each style's result, and of the side-by-side video; refuses to overwrite before any work is done."""
     base = args.name or f"{(args.person or args.source_image).stem}__{args.driven_audio.stem}"
     labels = [Path(s).stem for s in args.style_clip]
     if len(set(labels)) < len(labels):
         labels = [f"{label}_{k}" for k, label in enumerate(labels)]
     names = [base if args.name and len(labels) == 1 else f"{base}__{label}" for label in labels]
-    wanted = [args.result_dir / f"{n}{e}" for n in names + [base] * (len(names) > 1) for e in (".mp4", ".npz")]
+    wanted = [args.result_dir / f"{name}.npz" for name in names]
+    wanted += [path for name in names + [base] * (len(names) > 1) for path in video_paths(args, name, views)]
     there = [str(p) for p in wanted if p.exists()]
     if there and not args.overwrite:
         raise FileExistsError(
@@ -27,33 +32,79 @@ def result_names(args):
     return names, base
 
 
+def video_paths(args, name, views):
+    """Where the videos of a result go, one for each view."""
+    return [args.result_dir / f"{name}{view}.mp4" for view in views]
+
+
+def load_person(args):
+    """The person of --person, or None."""
+    if args.person is None:
+        return None
+    person = Person.load(args.person, read_frames)
+    wanted = args.renderer or ("mesh" if person.renderer is None else None)
+    if wanted != "mesh" and person.renderer is None:
+        raise PersonError(f"{args.person}: no renderer was trained: run scripts/personalize.sh, or use --renderer mesh")
+    args.renderer = wanted or checkpoint.read(person.renderer)["method"]
+    return person
+
+
+def make_drawer(args, method, person):
+    """What draws the frames: `draw.PortraitDrawer` or `PersonDrawer`; a function that gives one for each video."""
+    if person is not None and args.renderer != "mesh":
+        renderer = checkpoint.load(person.renderer)
+        if checkpoint.read(person.renderer)["method"] != args.renderer:
+            raise PersonError(
+                f"{person.renderer}: holds a renderer {checkpoint.read(person.renderer)['method']}, "
+                f"--renderer {args.renderer} was asked for"
+            )
+        return lambda: PersonDrawer(person, renderer, draw.person_views(args), args.backend)
+    renderer = find(RENDERERS, "mesh")(method.face)
+    if person is not None:
+        drawer = draw.mesh_person_drawer(renderer, person, args)
+    else:
+        image = sources.read_source(args.source_image)
+        track = sources.track_portrait(image, args.source_image.name)
+        drawer = draw.portrait_drawer(renderer, image, track, args)
+    return lambda: drawer
+
+
 def run(args):
     """The whole job; returns the paths of the videos."""
-    names, base = result_names(args)
-    torch.set_num_threads(args.threads or min(2, torch.get_num_threads()))
+    person = load_person(args)
+    views = draw.person_views(args) if person else ("",)
+    names, base = result_names(args, views)
+    threads = args.threads or min(2, torch.get_num_threads())
+    torch.set_num_threads(threads)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
-    method = checkpoint.load(args.checkpoint_dir, device)
-    image = sources.read_source(args.source_image)
-    portrait = sources.track_portrait(image, args.source_image.name)
+    method = networks.method_on(checkpoint.load(args.checkpoint_dir, device), args.backend)
+    drawer = make_drawer(args, method, person)
     styles = [
-        sources.load_style(text, method, args.checkpoint_dir).scaled(args.style_scale, method.mean_style)
+        sources.load_style(text, method, args.checkpoint_dir, person).scaled(args.style_scale, method.mean_style)
         for text in args.style_clip
     ]
     reference = sources.load_track(args.ref_pose) if args.ref_pose else None
+    head = motion.head_source(args, person, reference)
 
     started = time.perf_counter()
     wav, n_frames = sources.load_speech(args.driven_audio)
-    features = deepspeech.features(wav)
-    pose = motion.reference_pose(reference, n_frames) if reference else None
-    renderer = find(RENDERERS, "mesh")(method.face)
-    material = renderer.prepare(image, portrait, size=args.size, full=args.preprocess == "full")
+    features = deepspeech.features(wav, threads=threads)
     streams = []
     for name, style in zip(names, styles, strict=True):
-        moved = motion.generate(method, features, style, n_frames, args, pose)
+        moved = motion.generate(method, features, style, n_frames, args, head)
         motion.save_motion(args.result_dir / f"{name}.npz", moved, method, style, args)
-        streams.append(renderer.render(material, **moved))
-    paths = [args.result_dir / f"{name}.mp4" for name in names + [base] * (len(names) > 1)]
-    encode.encode(paths, encode.pictures(streams), n_frames, wav)
-    drawn, seconds = n_frames * len(styles), time.perf_counter() - started
-    print(f"{drawn} frames in {seconds:.1f} s: {drawn / seconds:.1f} frames a second, sound to file")
+        streams.append(drawn(drawer(), moved))
+    shown = names + [base] * (len(names) > 1)
+    paths = [path for name in shown for path in video_paths(args, name, views)]
+    with closing(encode.pictures(streams)) as pictures:
+        encode.encode(paths, pictures, n_frames, wav, stamp=mark.stamp)
+    made, seconds = n_frames * len(styles), time.perf_counter() - started
+    print(f"{made} frames in {seconds:.1f} s: {made / seconds:.1f} frames a second, sound to file")
     return paths
+
+
+def drawn(drawer, moved):
+    """Pictures of a whole motion."""
+    if hasattr(drawer, "plan"):
+        drawer.plan(moved)
+    return drawer.draw(moved)
