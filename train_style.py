@@ -59,9 +59,11 @@ class Steps(torch.nn.Module):
 
 
 def learning_rate(iteration, optim):
-    """Rate of one iteration (from 0): linear warm-up, then constant or half a cosine down to 0."""
+    """Rate of one iteration (from 0): linear warm-up, then constant, in steps, or half a cosine down to 0."""
     if iteration < optim.warmup:
         return optim.lr * (iteration + 1) / optim.warmup
+    if optim.schedule == "steps":
+        return optim.lr * optim.gamma ** sum(iteration >= milestone for milestone in optim.milestones)
     if optim.schedule == "constant":
         return optim.lr
     done = (iteration - optim.warmup) / max(1, optim.iterations - optim.warmup)
@@ -76,6 +78,12 @@ def weighted(parts, weights):
             f"loss: weights of {', '.join(weights) or 'nothing'} came, the method has {', '.join(parts)}: weigh these"
         )
     return sum(used)
+
+
+def loss_weights(config, iteration):
+    """Weights of the losses at one iteration (from 0)."""
+    late = config.later_from and iteration >= config.later_from
+    return config.loss | (config.loss_later if late else {})
 
 
 def check_weights(weights, names):
@@ -269,9 +277,8 @@ class Run:
 
     def _optimiser(self, phase):
         optim = self.config.optim
-        return torch.optim.AdamW(
-            self._parameters(phase), lr=optim.lr, betas=tuple(optim.betas), weight_decay=optim.weight_decay
-        )
+        kind = torch.optim.Adam if optim.optimiser == "adam" else torch.optim.AdamW
+        return kind(self._parameters(phase), lr=optim.lr, betas=tuple(optim.betas), weight_decay=optim.weight_decay)
 
     def state(self):
         """All of a run that is not in its settings: noise and order of batches follow from seed and iteration."""
@@ -312,7 +319,7 @@ class Run:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
                 parts = self.steps(batch, phase)
             parts = {name: value.float() for name, value in parts.items()}
-            total = weighted(parts, self.config.loss)
+            total = weighted(parts, loss_weights(self.config, self.iteration))
             check_finite(total, parts, batch, self.iteration)
             (total / len(batches)).backward()
             for name, value in ({"loss": total} | parts).items():
@@ -338,7 +345,7 @@ class Run:
             optimiser.step()
             out = {"loss": total} | out | parts | {("gradient" if not out else f"gradient_{phase}"): norm}
         if not self.iteration:
-            check_weights(self.config.loss, out)
+            check_weights(self.config.loss | self.config.loss_later, out)
         self.iteration += 1
         if self.mean is not self.method:
             follow(self.mean, self.method, optim.ema, self.iteration)

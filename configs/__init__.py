@@ -56,6 +56,9 @@ class ModelConfig:
 class OptimConfig:
     """AdamW, one for each phase. The rate rises from 0 to `lr` over `warmup` iterations, then follows `schedule` down to
     0 or stays.
+
+    optimiser: adam is the one of before 2017, whose weight decay is part of the gradient. steps: the rate is multiplied by
+    `gamma` at each of `milestones` (iterations).
     """
 
     lr: float = 5e-4
@@ -63,7 +66,10 @@ class OptimConfig:
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     iterations: int = 50_000
     warmup: int = 0
-    schedule: Literal["constant", "cosine"] = "constant"
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["constant", "cosine", "steps"] = "constant"
+    milestones: list[int] = field(default_factory=list)
+    gamma: float = 0.1
     clip_norm: float = 0.0  # largest norm of the gradient; 0 leaves it alone
     accumulate: int = 1  # batches whose gradients are averaged into one step
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, where the processor has it
@@ -105,12 +111,17 @@ class RunConfig:
 
 @dataclass
 class TrainConfig:
-    """Everything that `train_style.py` needs to know; `loss` weighs, by name, the losses that the method returns."""
+    """Everything that `train_style.py` needs to know; `loss` weighs, by name, the losses that the method returns.
+
+    From iteration `later_from` on the weights in `loss_later` take the place of those of the same names; 0 is never.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: dict[str, float] = field(default_factory=dict)
+    loss_later: dict[str, float] = field(default_factory=dict)
+    later_from: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     run: RunConfig = field(default_factory=RunConfig)
 

@@ -15,6 +15,7 @@ METHODS = {
 RENDERERS = {
     "mesh": "models.mesh_renderer:MeshRenderer",
     "neural_texture": "models.neural_texture:NeuralTexture",
+    "style_avatar_renderer": "models.style_avatar_renderer:StyleAvatarRenderer",
 }
 
 

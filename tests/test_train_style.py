@@ -194,6 +194,16 @@ def test_learning_rate_warms_up_and_falls():
     assert train_style.learning_rate(10**6, configs.OptimConfig(lr=0.1)) == 0.1
 
 
+def test_schedules_of_the_paper():
+    """Renderer: x 0.7 at ten milestones. Motion: the loss counts 50 times from iteration 3000 on."""
+    optim = configs.load("configs/renderer_style_avatar.yaml").optim
+    rates = [train_style.learning_rate(i, optim) for i in (0, 599_999, 600_000, 650_000, 999_999)]
+    assert rates == pytest.approx([2e-4, 2e-4, 0.7 * 2e-4, 0.49 * 2e-4, 0.7**10 * 2e-4])
+    config = configs.load("configs/style_avatar_paper.yaml")
+    assert [train_style.loss_weights(config, i)["expression"] for i in (0, 2999, 3000, 49_999)] == [1, 1, 50, 50]
+    assert train_style.loss_weights(configs.TrainConfig(loss={"a": 2.0}), 10**6) == {"a": 2.0}
+
+
 def test_shipped_settings_fit_their_networks(store):
     for name in ("style_avatar", "style_avatar_tiny", "style_avatar_paper"):
         config = configs.load(f"{configs.__path__[0]}/{name}.yaml", [f"data.lmdb={store}"])
