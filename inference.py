@@ -2,6 +2,7 @@
 
     python inference.py --source_image portrait.png --driven_audio speech.wav --style_clip someone_talking.mp4
     python inference.py --person data/people/anna --driven_audio speech.wav
+    python inference.py --mesh template.ply --driven_audio speech.wav --style sample.npz    # scripts/inference/mesh.py
 
 Writes NAME.mp4 (H.264 + AAC, 25 fps, sound and picture of equal length) and NAME.npz (the motion) to --result_dir and prints
 where. Given several styles it also writes them side by side. The work is done by scripts/inference/.
@@ -21,7 +22,7 @@ from models.checkpoint import CheckpointError
 from models.onnx_backend import OnnxError
 from models.person import PersonError
 from models.style import StyleError
-from scripts.inference import options
+from scripts.inference import mesh, options
 from scripts.inference.run import run
 
 USER_ERRORS = (
@@ -36,11 +37,13 @@ def parse(argv=None):
 
 
 def main(argv=None):
-    args = parse(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    on_mesh = any(word.split("=")[0] == "--mesh" for word in argv)
+    args = mesh.parse(argv) if on_mesh else parse(argv)
     try:
-        for path in run(args):
+        for path in mesh.run(args) if on_mesh else run(args):
             print(path)
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, *mesh.USER_ERRORS) as error:
         if args.verbose:
             raise
         sys.exit(f"error: {error}")

@@ -301,6 +301,15 @@ class TalkingStyle(nn.Module):
 
     # What follows takes and gives arrays of one clip.
 
+    def coefficients_of(self, vertices, template):
+        """Coefficients (T, K) of the basis nearest to vertices (T, V, 3) of a person with template (V, 3), least squares."""
+        flat = self.basis.reshape(self.n_basis, -1).double().cpu().numpy()
+        moved = (np.asarray(vertices, np.float32) - np.asarray(template, np.float32)).reshape(len(vertices), -1)
+        gram = flat @ flat.T
+        # expressions of a head may repeat each other: a little weight keeps the answer small
+        gram += 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram))
+        return np.linalg.solve(gram, flat @ moved.T).T.astype(np.float32)
+
     @torch.no_grad()
     def style_of(self, motion, fps, features=None, source=""):
         """MeshStyle of a sample: coefficients (T, K) at any fps, 4 to 20 s; features {name: (A, C)} of its sound, if known."""

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# A moving mesh from a sound: bash scripts/animate.sh speech.wav [inference.py --mesh options]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+source scripts/setup.sh requirements.txt
+if [[ $# -lt 1 || ! -f "$1" ]]; then
+    echo "a sound file is needed: bash scripts/animate.sh speech.wav [--style someone.npz ...]" >&2
+    exit 2
+fi
+sound=$1
+shift
+"$PYTHON" inference.py --mesh open --driven_audio "$sound" "$@"

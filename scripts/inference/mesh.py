@@ -1,0 +1,336 @@
+"""`inference.py --mesh`: one mesh, one sound, one or more manners -> moving meshes, as video and for other programs.
+
+    python inference.py --mesh open --driven_audio speech.wav --style someone.npz --checkpoint_dir data/runs/mesh/best
+    python inference.py --mesh template.ply --driven_audio speech.wav --style FaceTalk_170728_03272_TA pivot --formats mp4 glb
+
+Writes NAME.<format> for each manner to --result_dir and prints where; several manners also side by side as NAME__side_by_side.mp4.
+"""
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import deepspeech
+from data_process.meshes import MeshError, MeshFolder
+from data_process.meshes_sources import read_curves
+from data_process.video import VideoWriter
+from deep_3drecon.face_model import load_face_model
+from deep_3drecon.topology import TopologyError, load_topology, topology_of
+from deep_3drecon.topology_export import ExportError, clip_basis, write_curves, write_glb
+from deep_3drecon.topology_files import MeshFileError, read_mesh, write_obj, write_ply
+from deep_3drecon.topology_film import MeshFilm
+from deep_3drecon.track import FaceTrack
+from deepspeech import WeightsError
+from deepspeech.encoders import Encoder
+from models import checkpoint, mark
+from models.talking_style_codes import MeshStyle, MeshStyleError
+from scripts.inference.encode import SYNTHETIC
+from scripts.inference.sources import VIDEOS
+
+USER_ERRORS = (
+    ExportError, MeshError, MeshFileError, MeshStyleError, TopologyError, WeightsError,
+)  # fmt: skip
+FORMATS = ("mp4", "npz", "npy", "glb", "ply", "obj", "csv", "json")
+CHUNK = 250  # frames that are in memory at a time
+LONGEST_GLB_S = 120  # a basis of raw vertices is found in memory; our own basis has no such end
+
+
+def parse(argv, description=None):
+    """Command line of --mesh."""
+    p = argparse.ArgumentParser(prog="inference.py --mesh", description=description or __doc__.split("\n")[0])
+    p.add_argument(
+        "--mesh", required=True, help="head at rest: .ply, .obj or .npy, MESH_FOLDER:SUBJECT, or open for our own"
+    )
+    p.add_argument("--driven_audio", required=True, type=Path, help="speech: any sound or video file")
+    p.add_argument("--style", "--condition", nargs="+", default=["pivot"], metavar="STYLE",
+                   help="manner: motion of somebody (.npz face track, .csv or .json curves, .npy vertices (T, V, 3), a video), a saved "
+                   "manner (.style.json), a training subject, pivot for nobody's, or all: every training subject")  # fmt: skip
+    p.add_argument("--style_audio", type=Path, nargs="+", help="sound of each style sample, where it is known")
+    p.add_argument("--style_template", type=Path, help="head at rest of a .npy style sample (default: --mesh)")
+    p.add_argument(
+        "--style_fps", type=float, help="frame rate of a .npy style sample (default: that of the training data)"
+    )
+    p.add_argument("--style_weights", type=float, nargs="+", help="blend all styles into one with these weights")
+    p.add_argument(
+        "--fit", action="store_true", help="fit the manner to the sample, which needs its sound; some seconds longer"
+    )
+    p.add_argument("--save_style", type=Path, help="write the (first) manner as .style.json")
+    p.add_argument(
+        "--checkpoint_dir", type=Path, default=Path("data/runs/mesh"), help="run folder of talking_style(_paper)"
+    )
+    p.add_argument("--faces", type=Path, help="mesh whose faces to draw, where the topology's are not known")
+    p.add_argument("--fps", type=float, help="frames a second (default: that of the training data)")
+    p.add_argument("--formats", nargs="+", choices=FORMATS, help="default: mp4 npz glb, and csv json for our head")
+    p.add_argument("--size", type=int, default=512, help="side of the video in px, 64 to 2048")
+    p.add_argument("--yaw", type=float, default=0.0, help="degrees the head is turned in the video")
+    p.add_argument("--result_dir", type=Path, default=Path("data/runs/mesh_results"))
+    p.add_argument("--name", help="default: sound__style")
+    p.add_argument("--encoder", help="folder of the speech encoder the checkpoint was trained with")
+    p.add_argument("--layer", type=int)
+    p.add_argument("--overwrite", action="store_true", help="replace results of the same name")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--verbose", action="store_true", help="show the whole trace of an error")
+    args = p.parse_args(argv)
+    if not 64 <= args.size <= 2048:
+        p.error(f"--size {args.size}: 64 to 2048 is needed")
+    if args.style_weights and len(args.style_weights) != len(args.style):
+        p.error(f"--style_weights: {len(args.style_weights)} for {len(args.style)} styles")
+    if args.style_audio and len(args.style_audio) != len(args.style):
+        p.error(f"--style_audio: {len(args.style_audio)} for {len(args.style)} styles: one each is needed")
+    return args
+
+
+def read_template(source):
+    """(template (V, 3), Topology) of what --mesh names."""
+    if source == "open":
+        topology = load_topology("open")
+        return load_face_model("open").mean.numpy(), topology
+    folder, _, subject = str(source).rpartition(":")
+    if folder and (Path(folder) / "meshes.json").is_file():
+        data = MeshFolder(folder)
+        return data.template(subject), data.topology
+    vertices, _ = read_mesh(source)
+    return vertices, topology_of(vertices)
+
+
+def sound_features(wav, method, encoder=None, layer=None):
+    """Features of a sound that a checkpoint needs."""
+    if "encoder" not in method.streams:
+        return deepspeech.features(wav)
+    about = method.stats["about"].get("encoder", {})
+    if not encoder:
+        raise MeshError(f"trained on {about.get('source')}, layer {about.get('layer')}: give its folder with --encoder")
+    network = Encoder.load(encoder, layer if layer is not None else about.get("layer"))
+    if about.get("identity") not in (None, network.identity):
+        raise MeshError(f"{encoder}: other weights than those of the training ({about['source']}): give that encoder")
+    return {"encoder": network(wav)}
+
+
+class Manner:
+    """What a --style says, for either kind of network."""
+
+    def __init__(self, args, method, template, topology):
+        self.args, self.method, self.template, self.topology = args, method, template, topology
+
+    def read(self, k):
+        """MeshStyle of the k-th style."""
+        source, method = str(self.args.style[k]), self.method
+        if source == "pivot":
+            return method.identity(None)
+        if source in method.stats["subjects"]:
+            return method.identity(source)
+        if source.endswith(".style.json"):
+            return MeshStyle.load(source)
+        if not Path(source).is_file():
+            raise MeshStyleError(
+                f"style {source!r}: no such file, and no training subject; there is {', '.join(method.stats['subjects'])}, pivot"
+            )
+        motion, fps = self.sample(source)
+        features = None
+        if self.args.style_audio or source.lower().endswith(VIDEOS):
+            wav = deepspeech.load_audio(self.args.style_audio[k] if self.args.style_audio else source)
+            features = sound_features(wav, method, self.args.encoder, self.args.layer)
+        if self.args.fit:
+            if features is None:
+                raise MeshStyleError(f"--fit: the sound of {source} is needed: give it with --style_audio")
+            return method.fit(motion, fps, features, source=Path(source).stem)
+        return method.style_of(motion, fps, features, source=Path(source).stem)
+
+    def sample(self, source):
+        """(coefficients (T, K), fps) of a file with motion."""
+        end = Path(source).suffix.lower()
+        if end == ".npy":
+            vertices = self.topology.check(np.load(source, allow_pickle=False), source)
+            rest = read_template(self.args.style_template)[0] if self.args.style_template else self.template
+            return self.method.coefficients_of(vertices, rest), self.args.style_fps or self.method.stats["fps"][0]
+        if self.topology.name != "open":
+            raise MeshStyleError(
+                f"{source}: curves and tracks move our own head; for {self.topology.name} give vertices as .npy"
+            )
+        if end in (".csv", ".json"):
+            return read_curves(source, list(self.topology.names))
+        if end in VIDEOS:
+            from data_process.face_tracks import track_video
+
+            track = track_video(source)
+        else:
+            track = FaceTrack.load(source)
+        if track.face_model != "open":
+            raise MeshStyleError(f"{source}: a track of {track.face_model}, one of the open head is needed")
+        seen = np.flatnonzero(track.valid)
+        if len(seen) < track.fps:
+            raise MeshStyleError(f"{source}: a face in {len(seen)} frames, at least a second is needed")
+        return track.parts()["exp"][seen[0] : seen[-1] + 1], track.fps
+
+
+def run(args):
+    """Yield the paths of what was written."""
+    torch.set_num_threads(args.threads)
+    method = checkpoint.load(args.checkpoint_dir)
+    template, topology = read_template(args.mesh)
+    if topology.name != method.stats["topology"]:
+        raise MeshError(
+            f"{args.mesh}: a mesh of {topology.name}, this checkpoint was trained on {method.stats['topology']}"
+        )
+    fps = args.fps or method.stats["fps"][0]
+    wav = deepspeech.load_audio(args.driven_audio)
+    features = sound_features(wav, method, args.encoder, args.layer)
+    n_frames = max(1, int(len(wav) / deepspeech.SAMPLE_RATE * fps + 1e-6))
+    faces = read_mesh(args.faces)[1] if args.faces else topology.faces
+    formats = args.formats or [
+        "mp4",
+        "npz",
+        *(["glb"] if faces is not None else []),
+        *(["csv", "json"] if topology.names else []),
+    ]
+    if faces is None and set(formats) & {"mp4", "glb", "ply", "obj"}:
+        faces = topology.need_faces()  # says where to get them
+    args.result_dir.mkdir(parents=True, exist_ok=True)
+    clips = []
+    for name, make in manners(args, method, template, topology):
+        stem = args.result_dir / (args.name or f"{args.driven_audio.stem}__{name}")
+        if args.name and len(args.style) > 1:
+            stem = args.result_dir / f"{args.name}__{name}"
+        taken = [stem.with_name(f"{stem.name}.{end}") for end in formats]
+        taken = [path for path in taken if path.exists() and not args.overwrite]
+        if taken:
+            raise MeshError(f"{taken[0]}: is there already: add --overwrite or --name")
+        clips.append(Clip(stem, make(features, fps, n_frames), template, topology, faces, fps, method))
+    film = MeshFilm(faces, template, topology.unit_mm, args.size, args.yaw) if "mp4" in formats else None
+    for clip in clips:
+        yield from clip.write(formats, film, wav)
+    if film is not None and len(clips) > 1:
+        yield side_by_side(clips, args, film, wav)
+
+
+def manners(args, method, template, topology):
+    """[(name, function (features, fps, n_frames) -> motion: coefficients, or function giving pieces of vertices)]."""
+    if hasattr(method, "net") and not hasattr(method, "identity"):  # the published network: one-hot only
+        names = method.stats["subjects"] if args.style == ["all"] else args.style
+        return [
+            (f"condition_{n}", lambda f, fps, t, n=n: lambda: method.stream(f, n, template, fps, t, CHUNK))
+            for n in names
+        ]
+    if args.style == ["all"]:
+        args.style = list(method.stats["subjects"])
+    reader = Manner(args, method, template, topology)
+    styles = [reader.read(k) for k in range(len(args.style))]
+    if args.style_weights:
+        styles = [MeshStyle.blend(styles, args.style_weights)]
+    if args.save_style:
+        styles[0].save(args.save_style)
+    labels = ["blend"] if args.style_weights else [Path(str(s)).name.split(".")[0] for s in args.style]
+    return [
+        (label, lambda f, fps, t, s=s: np.concatenate(list(method.coefficients(f, s, fps, t, CHUNK))))
+        for label, s in zip(labels, styles, strict=True)
+    ]
+
+
+class Clip:
+    """One result: coefficients (T, K) of the network's basis, or a function that gives vertices piece by piece."""
+
+    def __init__(self, stem, motion, template, topology, faces, fps, method):
+        self.stem, self.motion, self.template, self.topology = stem, motion, np.asarray(template, np.float32), topology
+        self.faces, self.fps, self.basis = faces, fps, None
+        if not callable(motion):
+            self.basis = method.basis.cpu().numpy()
+            if topology.names:
+                self.motion = motion.clip(0, 1)  # ARKit's range
+
+    def vertices(self):
+        """Yield (n, V, 3), at most CHUNK frames at a time."""
+        if self.basis is None:
+            yield from self.motion()
+            return
+        flat = self.basis.reshape(len(self.basis), -1)
+        for start in range(0, len(self.motion), CHUNK):
+            part = self.motion[start : start + CHUNK]
+            yield self.template + (part @ flat).reshape(len(part), -1, 3)
+
+    def write(self, formats, film, wav):
+        """Yield paths."""
+        named = {end: self.stem.with_name(f"{self.stem.name}.{end}") for end in formats}
+        if "mp4" in formats:
+            self._film(named["mp4"], film, wav)
+        if "npz" in formats or "npy" in formats:
+            self._arrays(named)
+        if "glb" in formats:
+            self._glb(named["glb"])
+        for end, write in (("ply", write_ply), ("obj", write_obj)):
+            if end in formats:
+                named[end] = self.stem.with_name(f"{self.stem.name}_{end}")
+                named[end].mkdir(exist_ok=True)
+                frames = (frame for piece in self.vertices() for frame in piece)
+                for t, frame in enumerate(frames):
+                    write(named[end] / f"{t:05d}.{end}", frame, self.faces)
+        for end in ("csv", "json"):
+            if end in formats:
+                if not self.topology.names:
+                    raise MeshError(
+                        f"--formats {end}: ARKit curves exist for our own head, not for {self.topology.name}"
+                    )
+                write_curves(named[end], self.motion, self.topology.names, self.fps)
+        yield from named.values()
+
+    def _film(self, path, film, wav):
+        with VideoWriter(path, self.fps, wav, deepspeech.SAMPLE_RATE, comment=SYNTHETIC) as video:
+            for piece in self.vertices():
+                for frame in piece:
+                    video.write(mark.stamp(film.frame(frame)))
+
+    def _arrays(self, named):
+        """.npz: coefficients with basis and template, or all vertices; .npy: vertices (T, 3 V) float32, as the papers' scripts write."""
+        about = {
+            "fps": self.fps,
+            "template": self.template,
+            "unit_mm": self.topology.unit_mm,
+            "topology": self.topology.name,
+        }
+        if "npy" in named:
+            n = sum(len(piece) for piece in self.vertices())
+            out = np.lib.format.open_memmap(named["npy"], "w+", np.float32, (n, self.template.size))
+            start = 0
+            for piece in self.vertices():
+                out[start : start + len(piece)] = piece.reshape(len(piece), -1)
+                start += len(piece)
+        if "npz" in named:
+            if self.basis is not None:
+                np.savez_compressed(named["npz"], coefficients=self.motion, basis=self.basis, **about)
+            else:
+                np.savez(named["npz"], vertices=np.concatenate(list(self.vertices())), **about)
+
+    def _glb(self, path):
+        if self.basis is not None:
+            targets, weights, names = self.basis, self.motion, self.topology.names
+        else:
+            limit = int(LONGEST_GLB_S * self.fps)
+            weights, targets, left = clip_basis(
+                np.concatenate(list(self.vertices()))[:limit], self.template, self.topology.unit_mm
+            )
+            names = ()
+        write_glb(
+            path,
+            self.template,
+            self.faces,
+            targets,
+            weights,
+            self.fps,
+            self.topology.unit_mm,
+            names,
+            {"note": SYNTHETIC},
+        )
+
+
+def side_by_side(clips, args, film, wav):
+    """All manners in one video -> its path."""
+    path = args.result_dir / f"{args.name or args.driven_audio.stem}__side_by_side.mp4"
+    with ExitStack() as stack:
+        options = {"fps": clips[0].fps, "audio": wav, "sample_rate": deepspeech.SAMPLE_RATE, "comment": SYNTHETIC}
+        video = stack.enter_context(VideoWriter(path, **options))
+        for pieces in zip(*(clip.vertices() for clip in clips), strict=True):
+            for frames in zip(*pieces, strict=True):
+                video.write(mark.stamp(np.concatenate([film.frame(frame) for frame in frames], 1)))
+    return path
