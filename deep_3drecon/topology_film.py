@@ -1,6 +1,6 @@
-"""Pictures of a moving mesh without a display: grey matte skin, two lamps and a rim, in front of white.
+"""Pictures of a moving mesh without a display: matte grey, three lamps and a rim, in front of a light ground.
 
-    film = MeshFilm(faces, template, unit_mm, size=800)
+    film = MeshFilm(faces, template, size=800)
     frame = film.frame(vertices)            # (V, 3) -> (800, 800, 3) uint8 RGB
 
 Drawn by our rasterizer; backend "torch" is its plain twin for machines without numba. Unlike the published scripts one renderer
@@ -13,25 +13,34 @@ import torch
 from deep_3drecon import camera
 from deep_3drecon.rasterizer import raster_attributes
 from deep_3drecon.shading import vertex_normals
+from deep_3drecon.topology import SKIN
 
-HEIGHT_DM = 1.8  # of the head in the space of the camera, whose picture is 2.2 dm high
+HEIGHT_DM = 2.05  # of the head in the space of the camera, whose picture is 2.2 dm high
 LAMPS = (((0.35, 0.45, 0.85), 0.62), ((-0.75, 0.15, 0.55), 0.25), ((0.0, -0.6, 0.5), 0.1))
-AMBIENT, SKIN, WHITE = 0.16, (0.80, 0.79, 0.78), 255
+AMBIENT = 0.16
+GROUND = (238, 196)  # grey at top and bottom; not white and not even, where the invisible mark would be seen
 
 
 class MeshFilm:
-    """Draws one head. faces (F, 3); template (V, 3) in a unit of unit_mm; size in px; yaw, pitch in degrees turn the head."""
+    """Draws one head.
 
-    def __init__(self, faces, template, unit_mm, size=800, yaw=0.0, pitch=0.0, backend="numba"):
+    faces (F, 3); template (V, 3) in any unit; size in px; yaw, pitch in degrees turn the head; colours (V, 3) in [0, 1], default
+    one grey.
+    """
+
+    def __init__(self, faces, template, size=800, yaw=0.0, pitch=0.0, colours=None, backend="numba"):
         self.faces = np.ascontiguousarray(faces, np.int32)
         self.size, self.backend = size, backend
         template = np.asarray(template, np.float32)
+        self.colours = np.tile(np.array(SKIN, np.float32), (len(template), 1)) if colours is None else colours
         low, high = template.min(0), template.max(0)
         self.centre = (low + high) / 2
         # a head is shown whole: the taller of its height and its width fills the picture
         self.scale = HEIGHT_DM / float((high - low)[:2].max())
         angle = torch.tensor([np.radians(pitch), np.radians(yaw), 0.0], dtype=torch.float32)
         self.turn = camera.rotation_matrix(angle)
+        rows = np.linspace(*GROUND, size).astype(np.uint8)[:, None, None]
+        self.ground = np.broadcast_to(rows, (size, size, 3))
         lamps = np.array([d for d, _ in LAMPS])
         self.lamps = (lamps / np.linalg.norm(lamps, axis=1, keepdims=True)).astype(np.float32)
         self.power = np.array([p for _, p in LAMPS], np.float32)
@@ -41,16 +50,17 @@ class MeshFilm:
         placed = torch.from_numpy((np.asarray(vertices, np.float32) - self.centre) * self.scale) @ self.turn.T
         normals = vertex_normals(placed, self.faces)
         clip = camera.clip_positions(placed)[None]
+        attributes = np.concatenate([normals.numpy(), self.colours], 1)[None]
         seen, mask = raster_attributes(
-            clip.numpy(), self.faces, normals.numpy()[None], (self.size, self.size), backend=self.backend
+            clip.numpy(), self.faces, attributes, (self.size, self.size), backend=self.backend
         )
-        out = np.full((self.size, self.size, 3), WHITE, np.uint8)
+        out = self.ground.copy()
         chosen = mask[0, ::-1]
-        points = seen[0, ::-1][chosen]
+        points, colour = np.split(seen[0, ::-1][chosen], 2, axis=1)
         points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
         points = np.where(points[:, 2:] < 0, -points, points)  # the inside of the head, seen through the mouth
         light = AMBIENT + np.maximum(points @ self.lamps.T, 0) @ self.power
         light += 0.25 * (1 - points[:, 2]) ** 3
-        colour = light[:, None] * np.array(SKIN, np.float32)
+        colour = light[:, None] * colour
         out[chosen] = (255 * np.clip(colour, 0, 1) ** (1 / 1.6)).astype(np.uint8)
         return out

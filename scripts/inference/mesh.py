@@ -199,7 +199,7 @@ def run(args):
         if taken:
             raise MeshError(f"{taken[0]}: is there already: add --overwrite or --name")
         clips.append(Clip(stem, make(features, fps, n_frames), template, topology, faces, fps, method))
-    film = MeshFilm(faces, template, topology.unit_mm, args.size, args.yaw) if "mp4" in formats else None
+    film = MeshFilm(faces, template, args.size, args.yaw, colours=topology.colours) if "mp4" in formats else None
     for clip in clips:
         yield from clip.write(formats, film, wav)
     if film is not None and len(clips) > 1:
