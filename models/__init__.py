@@ -13,6 +13,7 @@ METHODS = {
     "talking_style_paper": "models.talking_style_one_hot:TalkingStylePaper",
 }
 RENDERERS = {
+    "memory_gan": "models.memory_gan:MemoryGan",
     "mesh": "models.mesh_renderer:MeshRenderer",
     "neural_texture": "models.neural_texture:NeuralTexture",
     "style_avatar_renderer": "models.style_avatar_renderer:StyleAvatarRenderer",
