@@ -38,6 +38,7 @@ class DataConfig:
     batch_size: int = 32
     workers: int = 2  # DataLoader processes; 0 reads in the training process
     features: list[str] = field(default_factory=list)  # audio features beyond the usual three, by name in the store
+    style_frames: int = 0  # frames of the same person beside each window, for a learnt style; 0 is none
     picture_size: int = 256  # pixels along a side of the crops that renderers are trained on
     crop_heads: float = 1.5  # side of these crops in heights of the head
 

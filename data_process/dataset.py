@@ -95,7 +95,8 @@ def cut_window(clip, start, n_frames, context, features=None):
     frames = np.arange(start, start + n_frames)
     inside = frames.clip(0, length - 1)
     window = {}
-    for name, per_frame in (features or dict.fromkeys(schema.FEATURES, ROWS_PER_FRAME)).items():
+    features = dict.fromkeys(schema.FEATURES, ROWS_PER_FRAME) if features is None else features
+    for name, per_frame in features.items():
         rows = np.arange(per_frame * (start - context), per_frame * (start + n_frames + context))
         window[name] = clip[name][rows.clip(0, per_frame * length - 1)].astype(np.float32, copy=False)
     window |= {name: clip[name][inside] for name in ("exp", "angle", "trans")}
@@ -111,15 +112,25 @@ class WindowDataset(Dataset):
     at a random frame of its stride, which depends on (seed, epoch, index) only: not on workers, order or what was read
     before. Call `set_epoch` at the start of an epoch. Clips shorter than a window are padded and masked by `valid`.
     features: further audio features of the store by name; they join the batch under their names.
+    style_frames: so many frames of the same person beside each window, as schema.STYLE_WINDOW; 0 for none.
     """
 
     def __init__(
-        self, path, split="train", n_frames=32, context=4, stride=None, seed=0, cache_mb=CACHE_MB, features=()
+        self,
+        path,
+        split="train",
+        n_frames=32,
+        context=4,
+        stride=None,
+        seed=0,
+        cache_mb=CACHE_MB,
+        features=(),
+        style_frames=0,
     ):
         if n_frames < 1 or context < 0 or (stride is not None and stride < 1):
             raise StoreError(f"n_frames {n_frames}, context {context}, stride {stride}: needed at least 1, 0, 1")
         self.reader = ClipReader(path, split, cache_mb, features)
-        self.n_frames, self.context, self.seed = n_frames, context, seed
+        self.n_frames, self.context, self.seed, self.style_frames = n_frames, context, seed, style_frames
         self.stride = stride or max(1, n_frames // 4)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that outlive an epoch
         counts = [max(1, -(-clip["n_frames"] // self.stride)) for clip in self.reader.clips]
@@ -146,7 +157,23 @@ class WindowDataset(Dataset):
             raise IndexError(f"window {index} of {len(self)}")
         clip, start = self.start(index % len(self))
         window = cut_window(self.reader[clip], start, self.n_frames, self.context, self.reader.features)
+        if self.style_frames:
+            window |= self._style_window(clip, start, index)
         return _tensors(window, self._speaker_of[clip], clip)
+
+    def _style_window(self, clip, start, index):
+        """Frames of the same clip beside the window or, where there are too few, of another clip of the same speaker."""
+        rng = np.random.default_rng((self.seed, int(self._epoch), int(index), 1))
+        length, wanted = self.reader.clips[clip]["n_frames"], self.style_frames
+        free = [(0, start), (start + self.n_frames, length)]
+        free = [(low, high) for low, high in free if high - low >= wanted]
+        if not free:
+            others = [k for k, who in enumerate(self._speaker_of) if who == self._speaker_of[clip] and k != clip]
+            clip = int(rng.choice(others)) if others else clip
+            free = [(0, max(wanted, self.reader.clips[clip]["n_frames"]))]
+        low, high = free[rng.integers(len(free))]
+        cut = cut_window(self.reader[clip], int(rng.integers(low, high - wanted + 1)), wanted, 0, {})
+        return {f"style_{name}": cut[name] for name in ("exp", "angle", "trans", "valid")}
 
 
 class ClipDataset(Dataset):
@@ -174,7 +201,13 @@ def open_split(data, split, seed):
     """Windows of the train split, whole clips of another; data: configs.DataConfig."""
     if split == "train":
         return WindowDataset(
-            data.lmdb, split, data.window_frames, data.context_frames, seed=seed, features=data.features
+            data.lmdb,
+            split,
+            data.window_frames,
+            data.context_frames,
+            seed=seed,
+            features=data.features,
+            style_frames=data.style_frames,
         )
     return ClipDataset(data.lmdb, split, data.context_frames, features=data.features)
 

@@ -66,6 +66,15 @@ BATCH = {
 }
 
 
+# beside these where a learnt style is trained: K other frames of the same clip, or of another clip of the same speaker
+STYLE_WINDOW = {
+    "style_exp": "(B, K, E) float32",
+    "style_angle": "(B, K, 3) float32",
+    "style_trans": "(B, K, 3) float32",
+    "style_valid": "(B, K) bool",
+}
+
+
 class StoreError(ValueError):
     """A store that cannot be read, written or continued as asked."""
 

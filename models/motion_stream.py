@@ -35,7 +35,7 @@ class MotionStream:
         self.seed, self.blinks, self.head, self.closed = seed, blinks, head, False
         self.context = method.context_frames
         self.reach = amplitude.pose_reach if head else 0
-        self.parts = {name: torch.as_tensor(v, device=method.exp_std.device)[None] for name, v in style.parts.items()}
+        self.parts = method.style_tensors(style)
         self.rows = {}  # {stream: (n, C)} from row `first_row` on
         self.first_row, self.n_rows, self.n_made, self.n_given = 0, 0, 0, 0
         self.exp, self.pose = None, None  # raw; exp from frame n_given on, pose from frame pose_start on

@@ -7,7 +7,7 @@ of the pose, without which nothing tells a method how far a head turns, and the 
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ class Style:
     source      free text for people, such as the name of the clip
     face_model  name of the face model whose coefficients these are
     blinks      how the person blinks
+    learnt      (n,) code of a method's own clip encoder, or None; learnt_by: fingerprint of that encoder
     """
 
     parts: dict
@@ -43,6 +44,8 @@ class Style:
     source: str = ""
     face_model: str = "open"
     blinks: BlinkHabit = field(default_factory=BlinkHabit)
+    learnt: np.ndarray | None = None
+    learnt_by: str = ""
 
     def __post_init__(self):
         missing = [name for name in STYLE_PARTS if name not in self.parts]
@@ -119,7 +122,11 @@ class Style:
         parts = {name: sum(w * s.parts[name] for s, w in zip(styles, weights, strict=True)) for name in STYLE_PARTS}
         habit = BlinkHabit.blend([s.blinks for s in styles], weights)
         source = " + ".join(f"{w:.2f} {s.source or 'style'}" for s, w in zip(styles, weights, strict=True))
-        return Style(nonnegative(parts), styles[0].origin, source, styles[0].face_model, habit)
+        made = Style(nonnegative(parts), styles[0].origin, source, styles[0].face_model, habit)
+        if all(s.learnt is not None and s.learnt_by == styles[0].learnt_by for s in styles):
+            made.learnt = sum(w * s.learnt for s, w in zip(styles, weights, strict=True)).astype(np.float32)
+            made.learnt_by = styles[0].learnt_by
+        return made
 
     def scaled(self, strength, mean=None):
         """The style made stronger or weaker along the line from the corpus mean: 0 gives the mean, 1 this style, 2
@@ -129,14 +136,10 @@ class Style:
         the mean expression stays, which makes the same person livelier or calmer.
         """
         if mean is not None:
-            out = Style.interpolate(mean, self, strength)
-            return Style(
-                out.parts, self.origin, f"{strength:g} x {self.source or 'style'}", self.face_model, self.blinks
-            )
-        parts = {name: v if name == "mean_exp" else strength * v for name, v in self.parts.items()}
-        return Style(
-            nonnegative(parts), self.origin, f"{strength:g} x {self.source or 'style'}", self.face_model, self.blinks
-        )
+            parts = Style.interpolate(mean, self, strength).parts
+        else:
+            parts = {name: v if name == "mean_exp" else strength * v for name, v in self.parts.items()}
+        return replace(self, parts=nonnegative(parts), source=f"{strength:g} x {self.source or 'style'}")
 
     def save(self, path):
         """Write as JSON, aside first and then renamed."""
@@ -151,6 +154,8 @@ class Style:
             "blinks": vars(self.blinks),
             "parts": {name: [float(f"{x:.7g}") for x in value] for name, value in self.parts.items()},
         }
+        if self.learnt is not None:
+            content |= {"learnt": [float(f"{x:.7g}") for x in self.learnt], "learnt_by": self.learnt_by}
         aside = path.with_name(path.name + ".part")
         aside.write_text(json.dumps(content, indent=1))
         os.replace(aside, path)
@@ -166,7 +171,11 @@ class Style:
             raise StyleError(f"{path}: no style of format {FORMAT!r}: make one with Style.save")
         try:
             habit = BlinkHabit(**content["blinks"])
-            return cls(content["parts"], content["origin"], content["source"], content["face_model"], habit)
+            style = cls(content["parts"], content["origin"], content["source"], content["face_model"], habit)
+            if "learnt" in content:
+                style.learnt = np.asarray(content["learnt"], np.float32)
+                style.learnt_by = content["learnt_by"]
+            return style
         except (KeyError, TypeError, ValueError) as error:
             raise StyleError(f"{path}: damaged style file ({error})") from error
 

@@ -32,6 +32,7 @@ from models import augment, losses, metrics, windows
 from models.amplitude import POSE, measure
 from models.blinks import add_blinks, generate_blinks
 from models.style import STYLE_PARTS, Style
+from models.style_encoder import MIN_FRAMES, ClipEncoder, contrast
 
 
 def paper_preset(width=64, style_width=256, head_width=64):
@@ -49,9 +50,14 @@ def paper_preset(width=64, style_width=256, head_width=64):
     }
 
 
-def tiny_preset(width=128, depth=4, decoder_depth=1, style_width=64, head_width=64):
-    """Settings of `StyleFusionNet` for minutes on a CPU: about a million parameters."""
+def tiny_preset(width=128, depth=4, decoder_depth=1, style_width=64, head_width=64, learnt_style=0):
+    """Settings of `StyleFusionNet` for minutes on a CPU: about a million parameters.
+
+    learnt_style: numbers of a code that `models.style_encoder` finds in a clip, beside the statistics; 0 is none. Training it needs
+    data.style_frames.
+    """
     return {
+        "learnt_style": learnt_style,
         "stems": {"phonemes": 3 * width // 8, "mel": width // 2, "energy": width // 8},
         "widths": (width, width),
         "depths": (1, depth),
@@ -68,6 +74,7 @@ PRESETS = {"paper": paper_preset, "tiny": tiny_preset}
 PAPER_WINDOW, PAPER_STRIDE, PAPER_CONTEXT = 32, 8, 4  # frames
 MIN_STD = 0.01  # of a coefficient: ones that never moved in the corpus are not blown up
 MIN_SPREAD = 0.1  # share of the corpus's deviation that every style is granted
+LEARNT_DROP = 0.2  # share of training windows that are not told the learnt code
 MAX_STYLE = 4.0  # deviations; a style further out is treated like one there
 
 # Our module names -> names in the released checkpoint, in the order of the state dict. The numbers of the second
@@ -234,7 +241,9 @@ class StyleAvatar(nn.Module):
         n_exp = len(stats["exp"]["mean"])
         heads = {"expression": n_exp} | ({"pose": POSE} if settings.get("pose", True) else {})
         streams = {name: (len(stats["features"][name]["mean"]), stem) for name, stem in dims.pop("stems").items()}
-        self.net = StyleFusionNet(streams, sum(sizes[p] for p in self.style_parts), heads, **dims)
+        n_learnt = dims.pop("learnt_style", 0)
+        self.net = StyleFusionNet(streams, sum(sizes[p] for p in self.style_parts) + n_learnt, heads, **dims)
+        self.encoder = ClipEncoder(n_exp + POSE, n_learnt) if n_learnt else None
         self.context_frames = self.net.radius if self.relative else PAPER_CONTEXT
         self.window_frames = None if self.relative else PAPER_WINDOW
         self._register_statistics(stats)
@@ -261,6 +270,7 @@ class StyleAvatar(nn.Module):
             # deviations.
             least = 0.1 if name == "phonemes" else 1e-3
             buffer(f"{name}_std", np.maximum(stats["features"][name]["std"], least))
+        buffer("exp_mean", stats["exp"]["mean"])
         buffer("exp_std", np.maximum(stats["exp"]["std"], MIN_STD))
         buffer("pose_std", np.maximum(stats["pose"]["std"], 1e-4))
         buffer("style_mean", stats["style"]["mean"])
@@ -289,7 +299,37 @@ class StyleAvatar(nn.Module):
     def style_code(self, parts):
         """What the network is told of the style: z-scored parts (B, n) joined, far outliers held."""
         mean, std = self.split_style(self.style_mean), self.split_style(self.style_std)
-        return torch.cat([((parts[p] - mean[p]) / std[p]).clamp(-MAX_STYLE, MAX_STYLE) for p in self.style_parts], -1)
+        found = [((parts[p] - mean[p]) / std[p]).clamp(-MAX_STYLE, MAX_STYLE) for p in self.style_parts]
+        if self.encoder is not None:  # 0: not told, as in a part of the training
+            none = found[0].new_zeros(len(found[0]), self.encoder.out.out_features)
+            found.append(parts.get("learnt", none))
+        return torch.cat(found, -1)
+
+    def learnt_code(self, exp, angle, trans, valid):
+        """Code (B, n) that the clip encoder finds in a motion (B, T, E), (B, T, 3), (B, T, 3); valid (B, T) bool."""
+        exp = (exp - self.exp_mean) / self.exp_std
+        pose = losses.centred(torch.cat([angle, trans], -1) / self.pose_std, valid)
+        motion = torch.cat([exp, pose], -1).masked_fill(~valid[..., None], 0.0)
+        return self.encoder(motion, valid)
+
+    @torch.no_grad()
+    def measured_style(self, track, source=""):
+        """Style of a clip's FaceTrack: its statistics and blinks, and the learnt code where this method has an encoder."""
+        style = Style.from_statistics(track, source, blink_columns=self.blink_columns)
+        if self.encoder is not None and len(track) >= MIN_FRAMES:
+            parts = {name: torch.as_tensor(track.parts()[name]).float()[None] for name in ("exp", "angle", "trans")}
+            parts = {name: x.to(self.exp_std.device) for name, x in parts.items()}
+            valid = torch.from_numpy(track.valid)[None].to(self.exp_std.device)
+            style.learnt = self.learnt_code(**parts, valid=valid)[0].cpu().numpy()
+            style.learnt_by = self.encoder.fingerprint()
+        return style
+
+    def style_tensors(self, style):
+        """{part: (1, n)} of a Style on this method's device, with its learnt code if this method's encoder made it."""
+        parts = dict(style.parts)
+        if self.encoder is not None and style.learnt is not None and style.learnt_by == self.encoder.fingerprint():
+            parts["learnt"] = style.learnt
+        return {name: torch.as_tensor(v, device=self.exp_std.device)[None] for name, v in parts.items()}
 
     def forward(self, features, style_parts, code=None):
         """Motion of audio features (B, 2 (T + 2 context), C) in the style given by raw parts {name: (B, n)}.
@@ -325,15 +365,35 @@ class StyleAvatar(nn.Module):
                 to frame face, lips, lips_change: vertex distance in mm of the whole face, of the lips, of the lips'
                 change lip_opening: difference of the inner-lip opening in mm
         both    pose, pose_change: squared error, z-scored, about the window's mean (with a pose head)
+        with learnt_style  style_contrast: how badly the code of another stretch of the clip tells its speaker, nats
         """
         parts = self.split_style(batch["style"])
         exp, valid = batch["exp"], batch["valid"].bool()
         features = {name: batch[name] for name in self.streams}
+        if self.encoder is not None and "style_exp" in batch:
+            parts["learnt"] = self._code_of_others(batch)
+        contrasts = {}
         if self.training:
-            exp, parts, features, code = self._disturb(exp, parts, features)
+            if "learnt" in parts:
+                own = self.learnt_code(exp, batch["angle"], batch["trans"], valid)
+                contrasts["style_contrast"] = contrast(parts["learnt"], own, batch["speaker"])
+            calm = parts["std_exp"]
+            exp, parts, features = self._disturb(exp, parts, features)
+            if "learnt" in parts and self.relative:  # the same person, as much livelier
+                gain = parts["std_exp"] / calm.clamp_min(1e-6)
+                parts["learnt"] = self._code_of_others(batch, parts["mean_exp"], gain)
+            code = self._disturbed_code(parts)
         else:
             features, code = self.normalised(features), None
-        return self._losses(self(features, parts, code), exp, batch, valid)
+        return self._losses(self(features, parts, code), exp, batch, valid) | contrasts
+
+    def _code_of_others(self, batch, mean=0.0, gain=None):
+        """Learnt code (B, n) of the stretches that came for it, which are never the windows themselves: their code could tell the
+        very motion that is wanted. mean, gain (B, E): made livelier about the mean."""
+        exp = batch["style_exp"]
+        if gain is not None:
+            exp = mean[:, None] + gain[:, None] * (exp - mean[:, None])
+        return self.learnt_code(exp, batch["style_angle"], batch["style_trans"], batch["style_valid"].bool())
 
     def _losses(self, motion, exp, batch, valid):
         out = self._expression_losses(motion["exp"], exp, batch["id"], valid)
@@ -359,7 +419,7 @@ class StyleAvatar(nn.Module):
         }
 
     def _disturb(self, exp, parts, features):
-        """Training only: exp, style parts, z-scored features and the network's view of the style, with noise."""
+        """Training only: exp, style parts and z-scored features, with noise."""
         how = self.settings.get("augment", {})
         if self.relative and how.get("style_gain", 1) > 1:
             groups = augment.expression_groups(self.face.expression_names).to(exp.device)
@@ -380,10 +440,20 @@ class StyleAvatar(nn.Module):
         for name, x in features.items():
             x = x + how.get("feature_noise", 0) * torch.randn_like(x)
             features[name] = augment.drop_rows(x, how.get("feature_drop", 0))
+        return exp, parts, features
+
+    def _disturbed_code(self, parts):
+        """Training only: the network's view of the style, with noise, or nothing."""
+        how = self.settings.get("augment", {})
         code = self.style_code(parts)
         code = code + how.get("style_noise", 0) * torch.randn_like(code)
         keep = torch.rand(len(code), 1, device=code.device) >= how.get("style_drop", 0)
-        return exp, parts, features, code * keep
+        code = code * keep
+        if "learnt" in parts:  # a style may come without it
+            told = torch.rand(len(code), 1, device=code.device) >= LEARNT_DROP
+            n = self.encoder.out.out_features
+            code = torch.cat([code[:, :-n], code[:, -n:] * told], -1)
+        return code
 
     @torch.no_grad()
     def _whole_clip(self, features, parts, n_frames, chunk=500):
@@ -412,7 +482,10 @@ class StyleAvatar(nn.Module):
         n_frames, valid = batch["exp"].shape[1], batch["valid"].bool()
         edge = windows.ROWS_PER_FRAME * self.context_frames
         features = {name: batch[name][0, edge : edge + windows.ROWS_PER_FRAME * n_frames] for name in self.streams}
-        motion = {n: x[None] for n, x in self._whole_clip(features, self.split_style(batch["style"]), n_frames).items()}
+        parts = self.split_style(batch["style"])
+        if self.encoder is not None:
+            parts["learnt"] = self.learnt_code(batch["exp"], batch["angle"], batch["trans"], valid)
+        motion = {n: x[None] for n, x in self._whole_clip(features, parts, n_frames).items()}
         out = self._losses(motion, batch["exp"], batch, valid)
         opening = [losses.lip_opening(self.geometry(), batch["id"], x)[valid] for x in (motion["exp"], batch["exp"])]
         score = torch.tensor(metrics.correlation(*(x.cpu() for x in opening)))
@@ -429,8 +502,8 @@ class StyleAvatar(nn.Module):
             for name in self.streams
         }
         n_frames = n_frames or len(rows[self.streams[0]]) // windows.ROWS_PER_FRAME
-        parts = {name: torch.as_tensor(v, device=self.exp_std.device)[None] for name, v in style.parts.items()}
-        return {name: x.cpu().numpy() for name, x in self._whole_clip(rows, parts, n_frames, chunk).items()}
+        motion = self._whole_clip(rows, self.style_tensors(style), n_frames, chunk)
+        return {name: x.cpu().numpy() for name, x in motion.items()}
 
     def amplitude(self, raw, style):
         """`models.amplitude.Amplitude` of a style, measured on `raw_motion` in it."""

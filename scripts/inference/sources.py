@@ -64,7 +64,7 @@ def load_style(text, method, folder, person=None):
         raise StyleError(f"{text}: no such file and no released style; released are {['mean', *released]}")
     if path.suffix == ".json":
         return Style.load(path)
-    return Style.from_statistics(load_track(path), source=path.name, blink_columns=method.blink_columns)
+    return method.measured_style(load_track(path), path.name)
 
 
 def load_speech(path):

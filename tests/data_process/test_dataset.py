@@ -113,6 +113,27 @@ def test_an_epoch_covers_the_clips_by_their_length(path):
         data[len(data)]
 
 
+def test_frames_of_the_same_speaker_beside_a_window_are_never_its_own(path):
+    data, reader = WindowDataset(path, n_frames=32, context=4, style_frames=20), ClipReader(path, "train")
+    plain = WindowDataset(path, n_frames=32, context=4)
+    elsewhere = set()
+    for epoch in range(3):
+        data.set_epoch(epoch)
+        plain.set_epoch(epoch)
+        for index in range(len(data)):
+            item, (clip, start) = data[index], data.start(index)
+            assert set(item) == set(schema.BATCH) | set(schema.STYLE_WINDOW) and item["style_exp"].shape == (20, 52)
+            assert torch.equal(item["exp"], plain[index]["exp"])  # the window is what it is without
+            found = [(k, t) for k in range(3) for t, row in enumerate(reader[k]["exp"])
+                     if np.array_equal(row, item["style_exp"][0].numpy())]  # fmt: skip
+            ((other, first),) = found
+            assert other != clip or clip == 1 or first + 20 <= start or first >= start + 32
+            assert data._speaker_of[other] == data._speaker_of[clip]
+            elsewhere.add((clip, other))
+    # the long clip lends to itself and to the short one of the same speaker; the only one of its speaker has itself
+    assert (0, 0) in elsewhere and (2, 0) in elsewhere and {b for a, b in elsewhere if a == 1} == {1}
+
+
 def test_whole_clips(path):
     data = ClipDataset(path, "val", context=4)
     assert len(data) == 1
