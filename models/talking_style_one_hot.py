@@ -18,16 +18,19 @@ from models.talking_style import FEATURE_HZ, MIN_STD, at_positions, thinned
 from models.talking_style_codes import MeshStyleError
 from models.talking_style_paper import PRESETS, PaperNet, coordinates_of
 
-MOUTH_SHARE = 0.6
+STACK_ROWS = 2  # of 50 Hz between stacked rows
 
 
 class TalkingStylePaper(nn.Module):
-    """settings: {"preset": name of PRESETS, "dims": {"width", "layers", "legacy"}}; stats: `data_process.meshes_dataset` about()."""
+    """settings: {"preset": name of PRESETS, "dims": {"width", "layers", "legacy", "stack"}}; stats: `meshes_dataset` about().
+
+    stack: rows of sound, 40 ms apart and about the frame's own, that make up one row of speech: 1 as published, whose HuBERT knows
+    what is before and after; more for features that do not.
+    """
 
     phases = ("motion",)
     data_kind = "mesh_vertices"
     face = None
-    context_frames = 0
 
     def __init__(self, settings, stats, face=None):
         super().__init__()
@@ -38,11 +41,14 @@ class TalkingStylePaper(nn.Module):
             )
         dims = dict(settings.get("dims", {}))
         self.legacy, n_layers = bool(dims.pop("legacy", 0)), dims.pop("layers", 6)
+        self.stack = dims.pop("stack", 1)
+        if self.stack < 1 or self.stack % 2 == 0:
+            raise ValueError(f"dims.stack {self.stack} came, an odd number of rows is needed")
         self.streams = tuple(stats["features"])
         shape = PRESETS[settings["preset"]] | dims
         shape |= {"n_vertices": stats["n_vertices"], "n_speakers": len(stats["subjects"])}
         n_sound = sum(len(stats["features"][name]["mean"]) for name in self.streams)
-        self.net = PaperNet(**shape, speech_dims=n_sound, n_layers=n_layers)
+        self.net = PaperNet(**shape, speech_dims=self.stack * n_sound, n_layers=n_layers)
         self.unit_mm, self.rows = float(stats["unit_mm"]), shape["rows_per_frame"]
         for name in self.streams:
             std = np.maximum(stats["features"][name]["std"], MIN_STD.get(name, 1e-3))
@@ -55,13 +61,19 @@ class TalkingStylePaper(nn.Module):
         mouth = torch.as_tensor(ids) if self.legacy else coordinates_of(ids)
         self.register_buffer("mouth", mouth, persistent=False)
 
+    @property
+    def context_frames(self):
+        """Frames of 25 fps of sound that windows bring on each side."""
+        return self.stack // 2
+
     def speech(self, batch):
         """z-scored features at the times of the frames: (B, rows_per_frame T, C); two rows a frame are half a frame apart."""
         parts = [(batch[n] - getattr(self, f"{n}_mean")) / getattr(self, f"{n}_std") for n in self.streams]
         places = batch["positions"]
         if self.rows == 2:
             places = torch.stack([places, places + 1], -1).flatten(1)
-        return at_positions(torch.cat(parts, -1), places)
+        joined, half = torch.cat(parts, -1), self.stack // 2
+        return torch.cat([at_positions(joined, places + STACK_ROWS * k) for k in range(-half, half + 1)], -1)
 
     def one_hot(self, speaker):
         """(B,) rows of the training subjects -> (B, N); -1, a stranger, is refused."""
