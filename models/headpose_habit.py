@@ -4,8 +4,9 @@
 2. Bursts: the speed of all channels swells and ebbs at random and with the loudness to come; a head moves and rests.
 3. Habit: the curve is given, in turns, the spectrum and the distributions of speed and of place that were measured. A long clip takes
    them on whole; a short one, which would hold only part of what a person does, by its share of 12 s.
-4. Answer: what the person's place owes to speech and silence is added.
-5. Beats: time is bent a little so that some beats of the head fall on those of the speech.
+4. Beats: time is bent a little so that some beats of the head fall on those of the speech, and the quick part of the spectrum is set
+   once more.
+5. Answer: what the person's place owes to speech and silence is added.
 6. Blinks at the person's rate, likelier while the head moves fast.
 
 Nothing is integrated over the clip without being held by its slow part, so three minutes wander no further than twelve seconds.
@@ -26,7 +27,7 @@ SLOWEST_HZ = 0.2  # below it 12 s say how far, not how fast
 JITTER = 0.015  # of the waves' frequencies, relative: no two clips beat alike
 PARTED_HZ = 1.0  # waves below are correlated as the slow part is, above as the quick one
 ROUNDS = 3
-LAST_HZ = 0.35  # above it the spectrum is set once more when the places are
+LAST_HZ = 0.35  # above it the spectrum is set once more
 WHOLE_FRAMES, SPEED_FRAMES = 300, 150  # from these lengths on distributions of place and of speed are taken on whole
 PLACE_SHARE = 0.8
 PLACE_HZ = 0.3  # places are corrected by what is slower: the speeds stay
@@ -49,8 +50,9 @@ def generate(energy, behaviour, n_frames, seed):
     waves, bursts, beats, blinks = (np.random.default_rng((seed, part)) for part in range(4))
     x = uneven(random_waves(behaviour, n, waves), behaviour, energy, bursts)
     x = habitual(x, behaviour)
-    x = x + (sound.context(energy, n) - behaviour.answer_mean) @ behaviour.answer
     x = on_beats(x, sound.beats(energy, n), behaviour.beats, beats)
+    x = signal.shaped(x, behaviour.spectrum, slowest_hz=LAST_HZ, slow_share=0.0)
+    x = x + (sound.context(energy, n) - behaviour.answer_mean) @ behaviour.answer
     span = SHORT_CLIP_MARGIN * max(0.0, 1 - behaviour.n_frames / WHOLE_FRAMES) * (behaviour.high - behaviour.low)
     x = signal.limited(x, behaviour.low - span, behaviour.high + span)
     closure = generate_blinks(n, FPS, behaviour.blinks, blinks, blink_pace(x, behaviour.blink_move))
@@ -104,7 +106,7 @@ def habitual(x, behaviour):
         x = signal.integrated(signal.mapped(np.diff(x, axis=0), behaviour.speed, speed_share, tail=1.0), x)
         for _ in range(2):
             x = x + signal.below(signal.mapped(x - share * x.mean(0), behaviour.place, share) - x, PLACE_HZ)
-    return signal.shaped(x, behaviour.spectrum, slowest_hz=LAST_HZ, slow_share=0.0)
+    return x
 
 
 def on_beats(x, beats, share, rng):
