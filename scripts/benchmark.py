@@ -12,6 +12,8 @@ reason, one that broke has <stage>.failed, and the exit status is 1.
     p50_ms, p95_ms, min_ms   time of one unit (frame, file, clip, window: <stage>.unit), ms
     reference_p50_ms         time of one unit of the reference, whose name is <stage>.reference
     ratio_to_reference       how many times as fast as the reference: median over rounds of reference time / own time
+    first_p50_ms             chains: from the start of the work to the first picture in the file
+    gap_p50_ms, gap_p95_ms   chains: from one picture in the file to the next, median over rounds
     fps, x_real_time         frames a second; seconds of sound or video done in a second
     peak_mb, process_mb      MB that the work takes beyond its inputs, code and networks; MB of the whole process
     normalised               own time / time of a fixed measure on the same loaded machine, which --baseline compares: the

@@ -21,7 +21,7 @@ STAGE_NAMES = (
     "forward_backward_open_256 forward_backward_70k_256 rasterize_open_256_cuda mel features lip_sync generate_tiny "
     "generate_paper generate_tiny_cuda render_crop_256 render_full_256 made_film_256 "
     "encode_256 decode_256 lmdb_clips lmdb_frames_256 training_windows landmarks_256 fit_clip reconstruct_256 psnr_256 "
-    "ssim_256 chain_256 chain_full"
+    "ssim_256 chain_256 chain_512 chain_256_onnx chain_mesh_256 chain_full"
 ).split()
 FIGURES = (
     "p50_ms p95_ms min_ms reference_p50_ms ratio_to_reference normalised yardstick_ms repeats unit reference "
@@ -130,6 +130,11 @@ def test_units_of_a_call_share_its_time():
     assert figures["repeats"] == 3
 
 
+def test_times_that_the_work_took_are_told():
+    case = Case(lambda: case.times.setdefault("gap_p95_ms", []).append(0.004), lambda: time.sleep(0.001))
+    assert measure.measure_case(case, Stage("", "", "frame", ""), 3, 1)["gap_p95_ms"] == 4
+
+
 def test_peak_memory_is_what_the_work_takes():
     figures = measure.peak_memory(lambda: np.ones(10_000_000).sum())
     if not figures:
@@ -158,7 +163,14 @@ def test_wishes_that_cannot_be_met(tmp_path, capsys):
 
 def test_patterns_choose_stages(capsys):
     assert benchmark.main(["--list", "--only", "chain*", "mel"]) == 0
-    assert capsys.readouterr().out.split() == ["mel", "chain_256", "chain_full"]
+    assert capsys.readouterr().out.split() == [
+        "mel",
+        "chain_256",
+        "chain_512",
+        "chain_256_onnx",
+        "chain_mesh_256",
+        "chain_full",
+    ]
 
 
 def test_references_do_the_same_work(tmp_path):

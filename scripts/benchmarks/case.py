@@ -1,7 +1,7 @@
 """A stage made ready to be measured. A module of its own: `measure` is run as a program, and would hold every class twice."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Missing(RuntimeError):
@@ -14,6 +14,7 @@ class Case:
 
     run: the measured work, n units of it, `seconds` of sound or video (0: it has no length in time).
     reference: n_reference units of the same work done another way.
+    times: the measured work may put times in s here, {figure: [one for each ...]}; their median is told in ms.
     """
 
     run: Callable
@@ -21,6 +22,7 @@ class Case:
     n: int = 1
     n_reference: int = 0
     seconds: float = 0.0
+    times: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.n_reference = self.n_reference or self.n

@@ -1,56 +1,94 @@
-"""The whole chain: a sound file in, an mp4 with sound out, as `inference.py` does it once program and portrait are loaded."""
+"""The whole chain: a sound file in, an mp4 with sound out, as `inference.py` does it once program and portrait or person are loaded."""
 
-from concurrent.futures import ThreadPoolExecutor
+import time
+
+import numpy as np
+import torch
 
 import deepspeech
-from data_process.video import VideoWriter
 from deep_3drecon.track import FPS
-from models import RENDERERS, checkpoint, find
+from models import RENDERERS, checkpoint, find, mark
+from models.neural_texture import NeuralTexture
+from models.onnx_backend import missing_packages
 from models.style import Style
 from scripts.benchmarks import material
-from scripts.benchmarks.case import Case
-
-AHEAD = 8  # frames that may wait for the encoder
-
-
-def write_in_turn(video, frames):
-    """Draw a frame, encode it, draw the next."""
-    for frame in frames:
-        video.write(frame)
+from scripts.benchmarks.case import Case, Missing
+from scripts.inference.draw import PortraitDrawer
+from scripts.inference.encode import AHEAD, encode
+from scripts.inference.person import PersonDrawer
 
 
-def write_beside(video, frames):
-    """Encode in a thread of its own while the next frames are drawn."""
-    with ThreadPoolExecutor(1) as encoder:
-        waiting = []
-        for frame in frames:
-            waiting.append(encoder.submit(video.write, frame))
-            if len(waiting) > AHEAD:
-                waiting.pop(0).result()
-        for job in waiting:
-            job.result()
+class Chain:
+    """Sound file -> video, with a drawer that is made anew for each run: drawer(n_ahead). times: as in `Case`."""
 
-
-def chain_case(folder, full):
-    method, style = checkpoint.load(material.CHECKPOINT), Style.load(material.STYLE)
-    image, track = material.portrait(folder)
-    deepspeech.features(deepspeech.load_audio(material.SPEECH)[:640])
-    n_frames = deepspeech.n_motion_frames(len(deepspeech.load_audio(material.SPEECH)))
-
-    def run(write):
+    def __init__(self, folder, drawer):
+        self.path, self.drawer, self.times = folder / "chain.mp4", drawer, {}
+        self.method, self.style = checkpoint.load(material.CHECKPOINT), Style.load(material.STYLE)
         wav = deepspeech.load_audio(material.SPEECH)
-        motion = method.generate(deepspeech.features(wav), style, n_frames)
-        renderer = find(RENDERERS, "mesh")(method.face)
-        ready = renderer.prepare(image, track, size=256, full=full)
-        with VideoWriter(folder / "chain.mp4", fps=FPS, audio=wav, sample_rate=deepspeech.SAMPLE_RATE) as video:
-            write(video, renderer.render(ready, **motion))
+        deepspeech.features(wav[:640])
+        self.n_frames = deepspeech.n_motion_frames(len(wav))
 
-    return Case(lambda: run(write_beside), lambda: run(write_in_turn), n=n_frames, seconds=n_frames / FPS)
+    def run(self, n_ahead):
+        """n_ahead: frames that may wait between two stages; 0: all in turn."""
+        clock = [time.perf_counter()]
+        wav = deepspeech.load_audio(material.SPEECH)
+        rows = deepspeech.features(wav, threads=2 if n_ahead else 1)
+        motion = self.method.generate(rows, self.style, self.n_frames)
+        drawer = self.drawer(n_ahead)
+        if hasattr(drawer, "plan"):
+            drawer.plan(motion)
+        encode(
+            [self.path], drawer.draw(motion), self.n_frames, wav, mark.stamp,
+            lambda: clock.append(time.perf_counter()), n_ahead,
+        )  # fmt: skip
+        if n_ahead:
+            gaps = np.diff(clock)
+            found = {"first": gaps[0], "gap": np.median(gaps[1:]), "p95": np.percentile(gaps[1:], 95)}
+            for name, key in (("first_p50_ms", "first"), ("gap_p50_ms", "gap"), ("gap_p95_ms", "p95")):
+                self.times.setdefault(name, []).append(found[key])
+
+    def case(self, reference=None):
+        """reference: another Chain to measure against; None: this one, all in turn."""
+        against = (lambda: self.run(0)) if reference is None else (lambda: reference.run(AHEAD))
+        return Case(lambda: self.run(AHEAD), against, n=self.n_frames, seconds=self.n_frames / FPS, times=self.times)
+
+
+def portrait_case(folder, full):
+    image, track = material.portrait(folder)
+    renderer = find(RENDERERS, "mesh")()
+
+    def drawer(n_ahead):
+        return PortraitDrawer(renderer, {"": renderer.prepare(image, track, size=256, full=full)})
+
+    return Chain(folder, drawer).case()
 
 
 def crop(folder):
-    return chain_case(folder, full=False)
+    return portrait_case(folder, full=False)
 
 
 def full(folder):
-    return chain_case(folder, full=True)
+    return portrait_case(folder, full=True)
+
+
+def neural_chain(folder, size, backend="torch"):
+    """The face crop of a person, by an untrained network of preset fast: the same work as a trained one."""
+    person = material.person(folder)
+    torch.manual_seed(0)
+    about = {"face_model": person.model.name, "face_model_hash": person.model.hash, "size": size, "n_people": 1}
+    renderer = NeuralTexture({"preset": "fast", "dims": {}}, about).eval()
+    return Chain(folder, PersonDrawer(person, renderer, ("_face",), backend).again)
+
+
+def neural_256(folder):
+    return neural_chain(folder, 256).case()
+
+
+def neural_512(folder):
+    return neural_chain(folder, 512).case()
+
+
+def neural_256_onnx(folder):
+    if missing := missing_packages():
+        raise Missing(f"not installed: {', '.join(missing)}")
+    return neural_chain(folder, 256, "onnx").case(neural_chain(folder, 256))

@@ -8,11 +8,14 @@ import os
 import numpy as np
 
 import deepspeech
-from data_process.face_tracks import landmarker, track_landmarks
+from data_process.face_tracks import landmarker, refine_track, track_landmarks, video_frames
 from data_process.video import VideoWriter, read_frames, read_image
 from deep_3drecon.assets import REPOSITORY
+from deep_3drecon.atlas import build_atlas
+from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FPS, FaceTrack
 from models import RENDERERS, checkpoint, find
+from models.person import Person
 from models.style import Style
 
 PORTRAIT = REPOSITORY / "data" / "demo" / "portrait.png"
@@ -78,3 +81,15 @@ def film_landmarks(folder):
 
     with np.load(kept(folder / "landmarks.npz", make)) as npz:
         return dict(npz)
+
+
+def person(folder):
+    """`Person` of the film, as scripts/personalize.sh makes one."""
+
+    def make(path):
+        read = video_frames(film(folder))
+        track = refine_track(track_landmarks(landmarker().track(read())), read)
+        texture = build_atlas(track, read, load_face_model(track.face_model), size=256, n_frames=8)
+        Person(track, texture, Style.load(STYLE), film(folder)).save(path)
+
+    return Person.load(kept(folder / "person", make), read_frames)

@@ -90,9 +90,14 @@ STAGES = {
     "psnr_256": Stage("judging:psnr", "PSNR of pictures", "frame", "scikit-image"),
     "ssim_256": Stage("judging:ssim", "SSIM of pictures", "frame", "scikit-image"),
     "chain_256": Stage(
-        "chain:crop", "sound file to mp4, face crop", "frame", "drawing and encoding in turn", shared=True
+        "chain:neural_256", "sound file to mp4, a person by neural_texture fast", "frame", "all in turn", shared=True
+    ),
+    "chain_512": Stage("chain:neural_512", "the same with crops of 512 px", "frame", "all in turn", shared=True),
+    "chain_256_onnx": Stage("chain:neural_256_onnx", "chain_256 with ONNX Runtime", "frame", "chain_256", shared=True),
+    "chain_mesh_256": Stage(
+        "chain:crop", "sound file to mp4, face crop by mesh", "frame", "drawing and encoding in turn", shared=True
     ),
     "chain_full": Stage(
-        "chain:full", "sound file to mp4, whole portrait", "frame", "drawing and encoding in turn", shared=True
+        "chain:full", "sound file to mp4, whole portrait by mesh", "frame", "drawing and encoding in turn", shared=True
     ),
 }

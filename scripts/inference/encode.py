@@ -16,10 +16,13 @@ AHEAD = 8  # frames that may wait between two stages
 
 
 def beside(items, n_ahead=AHEAD):
-    """The same items, made in a thread of their own up to n_ahead before they are asked for.
+    """The same items, made in a thread of their own up to n_ahead before they are asked for; 0: in the caller's.
 
     An error there is raised here. Closing the generator stops the thread.
     """
+    if not n_ahead:
+        yield from items
+        return
     waiting, closed = queue.Queue(maxsize=n_ahead), threading.Event()
     end = object()
 
@@ -74,16 +77,16 @@ def pictures(streams):
                 stream.close()
 
 
-def encode(paths, frames, n_frames, wav, stamp=None, clock=None):
+def encode(paths, frames, n_frames, wav, stamp=None, clock=None, n_ahead=AHEAD):
     """Write one video for each path; `frames` yields tuples with a picture for each.
 
     Drawing and encoding run beside each other. An error in either leaves no file. stamp: marks a picture before it is
-    encoded. clock: called after each frame, for those who measure.
+    encoded. clock: called after each frame, for those who measure. n_ahead: 0 draws and encodes in turn.
     """
     with ExitStack() as stack:
         options = {"fps": FPS, "audio": wav, "sample_rate": deepspeech.SAMPLE_RATE, "comment": SYNTHETIC}
         videos = [stack.enter_context(VideoWriter(path, **options)) for path in paths]
-        drawn = stack.enter_context(closing(beside(frames)))
+        drawn = stack.enter_context(closing(beside(frames, n_ahead)))
         for made in tqdm(drawn, total=n_frames, unit="frame", disable=None):
             for video, picture in zip(videos, made, strict=True):
                 video.write(picture if stamp is None else stamp(picture))

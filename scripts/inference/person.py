@@ -5,6 +5,7 @@ network draws the face, and the crop is laid back into the whole source frame. T
 network; and whoever reads the pictures, in whose thread they are laid back.
 """
 
+import copy
 from collections import OrderedDict
 
 import numpy as np
@@ -14,7 +15,7 @@ from data_process.pictures import crop_state, cut_square, head_square, square_af
 from deep_3drecon import camera
 from models import background, headpose_track, paste_back
 from models.composite import Compositor
-from scripts.inference.encode import beside
+from scripts.inference.encode import AHEAD, beside
 from scripts.inference.networks import drawing, generator_on
 
 SOURCES_KEPT = 256  # about 1 MB each at 256 px
@@ -24,12 +25,16 @@ STATE = ("id", "exp", "angle", "trans", "affine")
 class PersonDrawer:
     """Draws one person. renderer: a trained `NeuralTexture` of this person; mode: of `background.assign`, for whole motions.
 
-    A stream of motion, whose end is not known, runs through the clip back and forth: `draw` without `plan`.
+    A stream of motion, whose end is not known, runs through the clip back and forth: `draw` without `plan`. n_ahead: frames that may wait
+    between two threads; 0: all in one.
     """
 
     group = 1
 
-    def __init__(self, person, renderer, views, backend="torch", crop_heads=1.5, mode="follow", poisson=False):
+    def __init__(
+        self, person, renderer, views, backend="torch", crop_heads=1.5, mode="follow", poisson=False, n_ahead=AHEAD
+    ):
+        self.n_ahead = n_ahead
         self.person, self.renderer, self.views, self.mode, self.poisson = person, renderer, tuple(views), mode, poisson
         self.size, self.model = renderer.stats["size"], person.model
         first, end = person.learning
@@ -46,7 +51,17 @@ class PersonDrawer:
         self.id = np.median(self.state["id"][track.valid], 0).astype(np.float32)
         self.generator = generator_on(renderer.generator, self._examples(), backend)
         self.rim = paste_back.feather(self.size)
+        self._begin()
+
+    def _begin(self):
         self._sources, self.indices, self.n_drawn, self.before = OrderedDict(), None, 0, None
+
+    def again(self, n_ahead=None):
+        """A drawer of another video of the same person; shares what does not change."""
+        other = copy.copy(self)
+        other._begin()
+        other.n_ahead = self.n_ahead if n_ahead is None else n_ahead
+        return other
 
     def _examples(self):
         """Tensors that the generator is called with."""
@@ -72,8 +87,8 @@ class PersonDrawer:
             indices = background.ping_pong(len(self.pose), self.n_drawn + n)
         indices = indices[self.n_drawn : self.n_drawn + n]
         self.n_drawn += n
-        composites = beside(self._composites(motion, indices))
-        for index, picture, mask in beside(self._pictures(composites)):
+        composites = beside(self._composites(motion, indices), self.n_ahead)
+        for index, picture, mask in beside(self._pictures(composites), self.n_ahead):
             yield tuple(self._full(index, picture, mask) if view == "_full" else picture for view in self.views)
 
     def _composites(self, motion, indices):
