@@ -297,9 +297,11 @@ class StyleAvatar(nn.Module):
         )
 
     def style_code(self, parts):
-        """What the network is told of the style: z-scored parts (B, n) joined, far outliers held."""
+        """What the network is told of the style: z-scored parts (B, n) joined; in `tiny`, far outliers are held."""
         mean, std = self.split_style(self.style_mean), self.split_style(self.style_std)
-        found = [((parts[p] - mean[p]) / std[p]).clamp(-MAX_STYLE, MAX_STYLE) for p in self.style_parts]
+        found = [(parts[p] - mean[p]) / std[p] for p in self.style_parts]
+        if self.relative:
+            found = [x.clamp(-MAX_STYLE, MAX_STYLE) for x in found]
         if self.encoder is not None:  # 0: not told, as in a part of the training
             none = found[0].new_zeros(len(found[0]), self.encoder.out.out_features)
             found.append(parts.get("learnt", none))
