@@ -33,5 +33,5 @@ fi
 "$PYTHON" train_style.py --config configs/style_avatar_default.yaml "data.lmdb=$lmdb/default" "run.output=$run" ${resume[@]+"${resume[@]}"}
 mkdir -p "$output"
 cp "$run/best.safetensors" "$run/best.json" "$output/"
-"$PYTHON" -m scripts.make_styles --lmdb "$lmdb/grid_s1" --output "$output/styles"
+"$PYTHON" -m scripts.make_styles --lmdb "$lmdb/grid_s1" --made "$lmdb/synthetic" --output "$output/styles"
 "$PYTHON" -m scripts.evaluate --config configs/evaluate_grid_s1.yaml "store=$lmdb/grid_s1" "checkpoint=$output" "output=$run/test"
