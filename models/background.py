@@ -19,7 +19,7 @@ TRANS_RAD_PER_DM = 0.3  # how much of an angle a dm counts when poses are compar
 EXTREMA_SMOOTHING = 7  # frames of the Hann window over the roll
 SMALLEST_GAP = 3  # frames between key frames
 # Cost, in squared degrees of pose, of turning round in the clip and of passing over a frame; steps are -2, -1, 1, 2.
-TURN_COST, SKIP_COST = 60.0, 2.0
+TURN_COST, SKIP_COST = 150.0, 20.0
 MODES = ("follow", "keyframes", "ping_pong")
 
 
