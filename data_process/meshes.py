@@ -28,7 +28,10 @@ import soundfile
 from tqdm import tqdm
 
 from data_process.ledger import write_aside
+from data_process.schema import StoreError
 from data_process.stats import Moments
+from deep_3drecon.assets import AssetError
+from deep_3drecon.face_model import FaceModelError
 from deep_3drecon.topology import TopologyError, load_topology
 from deep_3drecon.track import resample
 from deepspeech import SAMPLE_RATE, AudioError, features
@@ -293,7 +296,7 @@ def main(argv=None):
             parser.error("--output FOLDER is needed")
         prepare = prepare_store if (args.source / "data.mdb").is_file() else prepare_curves
         data = prepare(args.source, args.output, args.unseen, args.cut_seconds, args.seen_to)
-    except (MeshError, TopologyError, AudioError, OSError) as error:
+    except (MeshError, TopologyError, StoreError, FaceModelError, AssetError, AudioError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(summary(data))

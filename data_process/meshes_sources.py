@@ -122,11 +122,11 @@ def read_curves(path, names):
 
 def prepare_curves(folder, output, unseen=(), cut_seconds=0.0, seen_to="test_seen", progress=True):
     """Files NAME.csv or NAME.json beside NAME.wav -> MeshFolder; the subject is the name up to the first `_`. Nothing is cut or moved."""
-    face, writer = open_writer(output)
-    names = list(face.expression_names)
     files = sorted([*Path(folder).glob("*.csv"), *Path(folder).glob("*.json")])
     if not files:
         raise MeshError(f"{folder}: no .csv or .json with curves, and no data.mdb of a store")
+    face, writer = open_writer(output)
+    names = list(face.expression_names)
     for k, path in enumerate(tqdm(files, unit="clip", disable=not progress or None)):
         wav = path.with_suffix(".wav")
         if not wav.is_file():

@@ -30,6 +30,7 @@ FEATURE_HZ, STYLE_HZ = 50, 25
 CODE, LEAST_SPREAD = 32, 0.05
 MIN_STD = {"phonemes": 0.1}  # rare phones have tiny deviations
 MAX_VERTICES = 400  # of a region whose vertices a loss looks at, evenly taken
+FEWEST_FRAMES = 10  # of a style sample
 RATE_OF_TABLE, RATE_OF_PIVOT = 0.2, 0.05
 
 
@@ -234,6 +235,8 @@ class TalkingStyle(nn.Module):
             out[name] = mesh_losses.vertex_distance(*moved, every, valid)
             if name == "lips":
                 out["lips_velocity"] = mesh_losses.velocity_distance(*moved, every, valid)
+        # where nobody has said which vertices lie across the lips (BIWI), the opening cannot be weighed
+        out |= dict.fromkeys(("opening", "closed"), pred.new_zeros(()))
         if self.pairs is not None:
             openings = [self.opening(x, batch["rest_gap"]) for x in (pred, true)]
             out["opening"] = losses.absolute_error(*openings, valid)
@@ -321,9 +324,10 @@ class TalkingStyle(nn.Module):
     def _sample(self, motion, fps, features):
         """One sample as the encoder takes it: z-scored, at 25 frames a second."""
         motion = torch.as_tensor(np.asarray(motion, np.float32), device=self.basis.device)
-        if motion.ndim != 2 or motion.shape[1] != self.n_basis or len(motion) < fps:
+        if motion.ndim != 2 or motion.shape[1] != self.n_basis or len(motion) < FEWEST_FRAMES:
             raise MeshStyleError(
-                f"a sample {tuple(motion.shape)} came, at least 1 s of {self.n_basis} coefficients is needed"
+                f"a sample {tuple(motion.shape)} came, 4 to 20 s of {self.n_basis} coefficients are meant, {FEWEST_FRAMES} frames "
+                "at least"
             )
         places = torch.arange(int((len(motion) - 1) * STYLE_HZ / fps + 1e-6) + 1) * (fps / STYLE_HZ)
         motion = at_positions((motion[None] - self.motion_mean) / self.motion_std, places[None])

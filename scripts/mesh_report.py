@@ -86,7 +86,7 @@ class Manners:
         own = [(c["subject"], self.code_of(c)) for c in data.of("train")]
         self.by_clip = own
         kept = [(s, x) for s, x in own if s not in self.rivals] or own
-        self.weight = style_metrics.speaker_weight(np.array([x for _, x in kept]), [s for s, _ in kept])
+        self.weight = manner_weight(kept)
         gallery = [(u.subject, self.code_of(c)) for u in unseen for c in u.gallery]
         self.gallery = gallery + [(s, x) for s, x in own if s in self.rivals]
 
@@ -103,6 +103,14 @@ class Manners:
         """R@1 and mean reciprocal rank of codes among the candidates."""
         names, codes = zip(*self.gallery, strict=True)
         return style_metrics.retrieval(np.array(queries), list(speakers), np.array(codes), list(names), self.weight)
+
+
+def manner_weight(entries):
+    """Weight of each number of a manner from [(speaker, code)]; where nobody has several clips, one over its variance."""
+    speakers, codes = [s for s, _ in entries], np.array([x for _, x in entries])
+    if sum(speakers.count(name) > 1 for name in set(speakers)) < 2:
+        return 1 / (codes.var(0) + 1e-8)
+    return style_metrics.speaker_weight(codes, speakers)
 
 
 def build_rows(args, manners):
@@ -246,12 +254,18 @@ def table(lines, retrieval=None, protocol=None):
         columns = [c for c in SHOWN if any(c in line for line in lines)]
         head, body = ["row", *columns, *(["R@1", "MRR", "queries"] if retrieval else [])], []
         for name in names:
-            cells = [f"{np.nanmean([line.get(c, np.nan) for line in groups[name]]):.3f}" for c in columns]
+            cells = [mean_cell([line[c] for line in groups[name] if c in line]) for c in columns]
             found = (retrieval or {}).get(name)
             extra = [f"{found['r1']:.2f}", f"{found['mean_reciprocal']:.2f}", found["queries"]] if found else ["-"] * 3
             body.append([name, *cells, *(extra if retrieval else [])])
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in lines)
+
+
+def mean_cell(values):
+    """Mean of what is known, as text."""
+    known = [v for v in values if np.isfinite(v)]
+    return f"{np.mean(known):.3f}" if known else "-"
 
 
 def main(argv=None):

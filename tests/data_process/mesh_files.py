@@ -108,11 +108,11 @@ def flame_arrays(seed=3):
     return dict(zip(names, (template, shapes, faces, regressor, weights, pose), strict=True))
 
 
-def mead(folder, speakers=("M003", "M005", "M035", "M037"), seconds=1.0, fps=25.0):
+def mead(folder, speakers=("M003", "M005", "M035", "M037"), seconds=1.0, fps=25.0, numbers=(1, 2)):
     """SPEAKER_NUMBER.npz beside .wav."""
     folder.mkdir(parents=True, exist_ok=True)
     for s, speaker in enumerate(speakers):
-        for k in (1, 2):
+        for k in numbers:
             n = int(fps * seconds)
             loud = 0.5 - 0.5 * np.cos(2 * np.pi * (3 * np.arange(n) / fps + 0.1 * k))
             pose = np.zeros((n, 6), np.float32)

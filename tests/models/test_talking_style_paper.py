@@ -91,14 +91,14 @@ def test_whole_network_with_a_small_speech_encoder_equals_the_released_one(prese
     )  # fmt: skip
     encoder = LegacySpeech(HubertModel(config), 30 if preset == "vocaset" else None)
     net = PaperNet(**{**PRESETS[preset], "n_vertices": 100}, audio_encoder=encoder)
-    for rule, tolerance in (("A", "tolerance"), ("B", "rule_b_tolerance")):
-        for bits, dtype in (("32", torch.float32), ("64", torch.float64)):
-            load_filled(net, content, rule, dtype)
-            sound, template, speaker = (made(x, dtype) for x in content["inputs"])
-            with torch.no_grad():
-                speech = net.audio_encoder(sound)
-                outputs = {"speech_features": speech, "vertices": net.predict(speech, template, speaker)}
-            assert max(differ(outputs, content, rule).values()) < content[tolerance][f"float{bits}_atol"]
+    for rule, tolerance, bits in (("A", "tolerance", 64), ("B", "rule_b_tolerance", 32)):
+        dtype = torch.float64 if bits == 64 else torch.float32
+        load_filled(net, content, rule, dtype)
+        sound, template, speaker = (made(x, dtype) for x in content["inputs"])
+        with torch.no_grad():
+            speech = net.audio_encoder(sound)
+            outputs = {"speech_features": speech, "vertices": net.predict(speech, template, speaker)}
+        assert max(differ(outputs, content, rule).values()) < content[tolerance][f"float{bits}_atol"]
 
 
 def small(rows_per_frame=1, dtype=torch.float64, **changes):
@@ -112,7 +112,7 @@ def small(rows_per_frame=1, dtype=torch.float64, **changes):
 @pytest.mark.parametrize("rows", [1, 2])
 def test_fast_equals_naive_in_value_and_gradient(rows):
     net = small(rows)
-    speech, template = torch.randn(2, 70 * rows, 9).double(), torch.randn(2, 120).double()
+    speech, template = torch.randn(2, 34 * rows, 9).double(), torch.randn(2, 120).double()
     speaker = torch.eye(3).double()[[0, 2]]
     results, gradients = [], []
     for how in ("fast", "naive"):

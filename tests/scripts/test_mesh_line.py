@@ -1,0 +1,128 @@
+"""Each published data set end to end on generated files of its true form and size: prepare, two epochs, test, animate."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import configs
+import inference
+import train_style
+from data_process import BIWI, MEAD, meshes, process_voca_data
+from data_process.meshes_splits import BIWI_SEEN, VOCASET
+from data_process.video import read_frames
+from deep_3drecon import topology as topologies
+from deep_3drecon.topology_export import read_glb
+from deep_3drecon.topology_files import write_ply
+from scripts import mesh_report
+
+_spec = importlib.util.spec_from_file_location(
+    "mesh_files", Path(__file__).parents[1] / "data_process" / "mesh_files.py"
+)
+files = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(files)
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def few_features(wav):
+    """Loudness at 50 Hz, in place of the slow features."""
+    n = 2 * -(-len(wav) // 640)
+    padded = np.pad(wav, (0, 320 * n - len(wav)))
+    return {"energy": np.sqrt((padded.reshape(n, 320) ** 2).mean(1, keepdims=True)).astype(np.float32)}
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    from data_process import meshes_encoder
+
+    monkeypatch.setenv("IDIOLECT_ASSETS", str(tmp_path / "assets"))
+    topologies._load.cache_clear()
+    monkeypatch.setattr(meshes_encoder, "features", few_features)
+    monkeypatch.setattr("scripts.inference.mesh.deepspeech.features", few_features)
+    files.region_files(tmp_path / "assets")
+    soundfile.write(tmp_path / "speech.wav", files.tone(0.8, 16000), 16000)
+    yield tmp_path
+    topologies._load.cache_clear()
+
+
+def train(data, output, config, *overrides):
+    """Two epochs through the one loop -> last line of validation."""
+    n = len(data.of("train"))
+    settings = [
+        f"data.lmdb={data.path}", f"run.output={output}", f"optim.iterations={2 * n}", f"run.val_every={n}", "run.threads=1",
+        f"run.save_every={n}", "run.log_every=1", *overrides,
+    ]  # fmt: skip
+    train_style.train(configs.load(CONFIGS / config, settings))
+    lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "val"][-1]
+
+
+def vocaset(folder):
+    subjects = [*VOCASET["train"][:2], VOCASET["val"][0], VOCASET["test"][0]]
+    raw = files.vocaset(folder / "raw", subjects, sentences=(21, 22, 23, 24), seconds=0.6)
+    return process_voca_data.prepare(raw, folder / "data", basis=4, progress=False)
+
+
+def biwi(folder):
+    raw = files.biwi_arrays(folder / "raw", (*BIWI_SEEN[:2], "F1"), takes=(1, 33, 37, 38, 39, 40))
+    return BIWI.prepare(raw, folder / "data", basis=4, progress=False)
+
+
+def mead(folder):
+    raw = files.mead(folder / "raw", seconds=0.6, numbers=(1, 2, 3, 4))
+    flame = MEAD.FlameMesh(files.flame_arrays())
+    return MEAD.prepare(raw, folder / "data", raw_fps=24, basis=4, progress=False, flame=flame)
+
+
+@pytest.mark.parametrize(("prepare", "paper"), [(vocaset, "vocaset"), (biwi, "biwi"), (mead, "mead")])
+def test_a_data_set_end_to_end(quick, prepare, paper, capsys):
+    data = prepare(quick)
+    tiny = "model.dims={width: 16, depth: 1, style_width: 8}"
+    ours = train(
+        data, quick / "ours", "talking_style_tiny.yaml", tiny, "data.context_frames=3", "data.window_frames=10"
+    )
+    small = ("model.dims={width: 16, layers: 1}", "data.window_frames=8")
+    published = train(data, quick / "paper", f"talking_style_paper_{paper}.yaml", *small)
+    assert np.isfinite([ours["lve"], published["lve"]]).all()
+    # test: every row on the unseen, and the published protocol
+    command = [str(data.path), "--ours", str(quick / "ours"), "--paper", str(quick / "paper"), "--style_seconds", "0.5"]
+    assert mesh_report.main([*command, "--all_conditions", "--output", str(quick / "report")]) == 0
+    assert mesh_report.main(["--table", str(quick / "report" / "metrics.jsonl"), "--protocol", "codetalker"]) == 0
+    said = capsys.readouterr().out
+    assert "| template |" in said and "| paper_all |" in said and "LVE as mm" in said
+    # animate
+    write_ply(quick / "mesh.ply", np.zeros((12, 3), np.float32), np.array([[0, 1, 2], [3, 4, 5]], np.int32))
+    who = data.of("test")[0]["subject"]
+    common = [
+        "--mesh",
+        f"{data.path}:{who}",
+        "--driven_audio",
+        str(quick / "speech.wav"),
+        "--faces",
+        str(quick / "mesh.ply"),
+    ]
+    common += ["--result_dir", str(quick / "out"), "--size", "64", "--formats", "mp4", "glb", "npy"]
+    inference.main([*common, "--checkpoint_dir", str(quick / "ours"), "--style", data.subjects()[0]])
+    inference.main([*common, "--checkpoint_dir", str(quick / "paper"), "--style", "all"])
+    fps = data.clips[0]["fps"]
+    made = np.load(quick / "out" / f"speech__condition_{data.subjects()[1]}.npy")
+    assert made.shape == (int(0.8 * fps), 3 * data.topology.n_vertices) and made.dtype == np.float32
+    assert len(list(read_frames(quick / "out" / f"speech__{data.subjects()[0]}.mp4", fps=None))) == int(0.8 * fps)
+    glb = read_glb(quick / "out" / f"speech__condition_{data.subjects()[1]}.glb")
+    rebuilt = glb["template"] + np.tensordot(glb["weights"], glb["targets"], 1)
+    assert (
+        np.abs(rebuilt.reshape(len(made), -1) * 1000 / data.topology.unit_mm - made).max() * data.topology.unit_mm < 1
+    )
+
+
+def test_faults_of_the_commands_are_named(quick, capsys):
+    assert process_voca_data.main([str(quick)]) == 1 and "templates.pkl" in capsys.readouterr().err
+    assert BIWI.main([str(quick)]) == 1 and "CodeTalker" in capsys.readouterr().err
+    assert MEAD.main([str(quick)]) == 1 and "FLAME parameters" in capsys.readouterr().err
+    assert meshes.main([str(quick), "--output", str(quick / "x")]) == 1 and "no .csv" in capsys.readouterr().err
+    assert mesh_report.main([str(quick)]) == 1 and "prepare it with" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="no checkpoint here"):
+        inference.main(["--mesh", "open", "--driven_audio", str(quick / "speech.wav"), "--checkpoint_dir", str(quick)])
