@@ -7,7 +7,8 @@ paper  the paper's sizes: 259 million parameters of the generator, 30,000 pairs 
 small  ours: under 20 million, one linear map for each norm, 512 pairs, features that pip carries; nothing random at test
 tiny   for tests
 
-dims.slots 0 leaves the memory out: one learnt vector takes the feature's place, which is the ablation.
+dims.slots 0 leaves the memory out: one learnt vector takes the feature's place, which is the ablation. dims.levels takes the first levels
+of the U-Net, for pictures of less than 256 px.
 """
 
 import itertools
@@ -44,7 +45,8 @@ class MemoryGan(nn.Module):
     def __init__(self, settings, stats, face=None):
         super().__init__()
         widths, perceptron, slots, n_key, judge, n_identity = PRESETS[settings["preset"]]
-        slots = settings.get("dims", {}).get("slots", slots)
+        dims = settings.get("dims", {})
+        slots, widths = dims.get("slots", slots), widths[: dims.get("levels", len(widths))]
         self.settings, self.stats = settings, stats
         self.face = face or load_face_model(stats["face_model"])
         if stats["size"] % 2 ** len(widths):
