@@ -13,7 +13,7 @@ and frame use the same crop.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -135,6 +135,13 @@ class Compositor:
             trans=trans,
             affine=affine,
         )
+
+    def faded(self, first, second, share, *state, **square):
+        """`make` from two lists of sources: the background is that of `first` going over into that of `second` by `share` (B,)."""
+        composite = self.make(first, *state, **square)
+        other = self.make(second, *state, **square).background
+        share = torch.as_tensor(share, dtype=torch.float32).view(-1, 1, 1, 1)
+        return replace(composite, background=composite.background + share * (other - composite.background))
 
     @torch.no_grad()
     @torch.autocast("cpu", enabled=False)

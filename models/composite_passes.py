@@ -167,7 +167,27 @@ def paint_head(at, mask, colour, layers, gamma, made, corner, planes, uv):
     (upper, upper_at), (lower, lower_at) = layers
     places = np.asarray(corner, np.float32)
     _paint_head(at, mask, colour, upper, upper_at, lower, lower_at, light, np.float32(made), places, planes, uv, layer)
+    _soften(at, mask, np.concatenate([layer, planes[3:6].transpose(1, 2, 0)], -1), layer, planes)
     return layer
+
+
+@_jit
+def _soften(at, mask, before, layer, planes):
+    """Lips and mouth as means over three by three pixels: teeth, lips and dark lie within a pixel of each other and would alias."""
+    for y in range(1, mask.shape[0] - 1):
+        for x in range(1, mask.shape[1] - 1):
+            if not mask[y, x] or at[y, x, 10] < np.float32(0.5):
+                continue
+            for k in range(CHANNELS + 3):
+                total = np.float32(0.0)
+                for i in range(-1, 2):
+                    row = before[y + i, x - 1, k] + np.float32(2.0) * before[y + i, x, k] + before[y + i, x + 1, k]
+                    total += row * (np.float32(2.0) if i == 0 else np.float32(1.0))
+                total *= np.float32(1.0 / 16.0)
+                if k < CHANNELS:
+                    layer[y, x, k] = total
+                else:
+                    planes[3 + k - CHANNELS, y, x] = total
 
 
 @_jit

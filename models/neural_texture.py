@@ -121,12 +121,16 @@ class NeuralTexture(nn.Module):
     def render(self, compositor, sources, id, exp, angle, trans, gamma, affine, person=None):
         """Yield (picture (S, S, 3) uint8 RGB, new (S, S) float32 0..1, mask (S, S) of the head) of each frame.
 
-        sources: iterable of `composite.Source`, one a frame; coefficients (T, n), affine (T, 2, 3). Frames depend on the one before only.
+        sources: iterable of (`composite.Source`, second Source or None, its share), one a frame, see `sources.faded`; coefficients (T, n),
+        affine (T, 2, 3). A frame depends on the composite of the one before only.
         """
         before = None
-        for t, source in enumerate(sources):
-            state = (torch.as_tensor(x)[t : t + 1] for x in (id, exp, angle, trans, gamma, affine))
-            composite = compositor.make([source], *state)
+        for t, (first, second, share) in enumerate(sources):
+            state = [torch.as_tensor(x)[t : t + 1] for x in (id, exp, angle, trans, gamma, affine)]
+            if second is None:
+                composite = compositor.make([first], *state)
+            else:
+                composite = compositor.faded([first], [second], [share], *state)
             picture, new = self(composite, composite.background if before is None else before, person)
             before = composite.background
             picture = (picture[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -4,7 +4,7 @@
     python -m scripts.renderer_report --person data/people/NAME --renderer data/runs/mine --output FOLDER --frames 100
 
 Frames behind the learning span of the person folder are drawn from learning frames alone: the source of each is found by pose
-(`models.background`). Rows: `mesh`, the mesh renderer on the learning frame nearest to the mean pose; `composite`, what the
+(`models.sources`). Rows: `mesh`, the mesh renderer on the learning frame nearest to the mean pose; `composite`, what the
 network starts from; `neural`. Measured on the renderer's crop: dB and SSIM of the box about the face (all 68 landmarks) and about
 the mouth, perceptual distance of the same, flicker in pixels that stand still in the real film and in the face, as multiples of the
 real film's. Writes report.json, films.npz, sheet.png (real, mesh, composite, neural), mouths.png (consecutive frames) and curve.png.
@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 import torch
 
-from data_process.pictures import Footage, PictureWindows, cut_square
+from data_process.pictures import STATE, Footage, PictureWindows, cut_square
 from data_process.schema import StoreError
 from data_process.video import read_frames
 from deep_3drecon.track import FaceTrack
-from models import background, checkpoint
+from models import checkpoint, sources
 from models.composite import Compositor
 from models.headpose_track import still_pose
 from models.image_metrics import flicker, flicker_level, landmark_boxes, psnr, ssim
@@ -42,10 +42,10 @@ COLUMNS = (
 
 
 def sources_by_pose(track, learnt, frames):
-    """Learning frame (id) for each of `frames`, consecutive ones of one shot: a walk that follows the pose."""
+    """[(learning frame, second or None, its share)] of each of `frames`, consecutive ones of one shot."""
     angle, trans, _ = still_pose(track)
     pose = np.concatenate([angle, trans], 1)
-    return learnt[background.assign(pose[learnt], pose[frames], "follow")]
+    return sources.faded(learnt[sources.hold(pose[learnt], pose[frames])])
 
 
 def shots_of(person, frames):
@@ -57,22 +57,25 @@ def shots_of(person, frames):
 def neural_film(model, person, track, learnt, frames):
     """Films (T, S, S, 3) uint8 of the network and of the composites it started from, and the seconds a frame took."""
     compositor = Compositor(person.model, person.texture, model.stats["size"])
-    state, made, began, taken, kept = person.state, [], [], 0.0, {}
+    state, made, began, taken, kept = person.state, [], [], 0.0, {None: None}
+
+    def source(k):
+        if k not in kept:
+            kept[k] = compositor.source(person.pictures[k], *(state[n][k] for n in (*STATE, "affine")))
+        return kept[k]
+
     for shot in shots_of(person, frames):
-        numbers = sources_by_pose(track, learnt, shot)
-        for k in set(numbers.tolist()) - set(kept):
-            kept[k] = compositor.source(
-                person.pictures[k], *(state[n][k] for n in ("id", "exp", "angle", "trans", "affine"))
-            )
-        arrays = [state[name][shot] for name in ("id", "exp", "angle", "trans", "gamma", "affine")]
+        chosen = [(source(a), source(b), share) for a, b, share in sources_by_pose(track, learnt, shot)]
+        arrays = [state[name][shot] for name in (*STATE, "gamma", "affine")]
         started = time.perf_counter()
-        made += [picture for picture, _, _ in model.render(compositor, [kept[int(k)] for k in numbers], *arrays)]
+        made += [picture for picture, _, _ in model.render(compositor, chosen, *arrays)]
         taken += time.perf_counter() - started
-        for t, k in zip(shot, numbers, strict=True):
-            one = compositor.make(
-                [kept[int(k)]], *(state[n][[t]] for n in ("id", "exp", "angle", "trans", "gamma", "affine"))
+        for t, (first, second, share) in enumerate(chosen):
+            one = [x[[t]] for x in arrays]
+            began.append(
+                compositor.make([first], *one) if second is None else compositor.faded([first], [second], [share], *one)
             )
-            began.append((one.background[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+    began = [(c.background[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy() for c in began]
     return np.stack(made), np.stack(began), taken / len(frames)
 
 

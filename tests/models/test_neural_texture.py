@@ -137,7 +137,7 @@ def test_frames_rendered_one_by_one_equal_a_batch(windows, people):
     compositor, state = model.stage.compositors[0], person.state
     source = compositor.source(person.pictures[3], *(state[n][3] for n in ("id", "exp", "angle", "trans", "affine")))
     arrays = [state[n][20:23] for n in ("id", "exp", "angle", "trans", "gamma", "affine")]
-    frames = list(model.render(compositor, [source] * 3, *arrays))
+    frames = list(model.render(compositor, [(source, None, 0.0)] * 3, *arrays))
     assert [picture.shape for picture, _, _ in frames] == [(SIZE, SIZE, 3)] * 3
     composite = compositor.make([source] * 3, *arrays)
     before = torch.cat([composite.background[:1], composite.background[:2]])

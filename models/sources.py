@@ -1,0 +1,62 @@
+"""Which learning frames new frames are drawn from: held as long as they fit, then faded into the next.
+
+Every change of the source is seen: its noise, its light and what its fit missed change with it. A source that is held changes nothing, and
+one that is far off in pose bends hair and outline. So sources are chosen by the cheapest way through a whole motion, where distance in pose
+and each change cost something, and changes are spread over FADE frames, in which a frame is drawn from two sources.
+"""
+
+import numpy as np
+
+CHANGE_COST = 6.0  # of a new source, in units of `distance` times frames
+FADE = 10  # frames over which one source goes over into the next
+BLOCK = 64  # frames whose distances are computed at a time; bounds memory
+RAD, DM = 0.1, 0.1  # of angle and of place that count as a distance of 1
+
+
+def distance(angle, trans, other_angle, other_trans):
+    """How unlike poses (..., 3) radians and (..., 3) dm are: 1 for 0.1 rad or 0.1 dm."""
+    turn = np.linalg.norm((angle - other_angle) / RAD, axis=-1)
+    return turn + np.linalg.norm((trans - other_trans) / DM, axis=-1)
+
+
+def hold(learn, new, change_cost=CHANGE_COST):
+    """A learning frame for every new pose: (N, 6) and (T, 6), radians and dm through one crop -> (T,) below N, changing seldom."""
+    learn, new = (np.asarray(x, np.float64) for x in (learn, new))
+    n, frames = len(learn), len(new)
+    if not n or learn.shape[1:] != (6,) or new.shape[1:] != (6,):
+        raise ValueError(f"poses {learn.shape} and {new.shape} came: (N, 6) and (T, 6) are needed")
+    cost, came = np.zeros(n), np.zeros((frames, n), np.int32)
+    for start in range(0, frames, BLOCK):
+        part = new[start : start + BLOCK, None]
+        far = distance(learn[None, :, :3], learn[None, :, 3:], part[..., :3], part[..., 3:]) ** 2
+        for t, here in enumerate(far, start):
+            best = int(cost.argmin())
+            change = cost[best] + change_cost < cost
+            came[t] = np.where(change, best, np.arange(n))
+            cost = np.where(change, cost[best] + change_cost, cost) + here
+            cost -= cost.min()
+    out = np.empty(frames, np.int64)
+    if frames:
+        out[-1] = k = int(cost.argmin())
+        for t in range(frames - 1, 0, -1):
+            k = int(came[t, k])
+            out[t - 1] = k
+    return out
+
+
+def faded(indices, fade=FADE):
+    """(T,) source of each frame -> [(first, second, share of the second)] of each frame: second is None where one source is enough.
+
+    A change is spread over `fade` frames about it, less where changes lie closer.
+    """
+    indices, count = np.asarray(indices), len(indices)
+    changes = np.flatnonzero(np.diff(indices)) + 1
+    out = [(int(k), None, 0.0) for k in indices]
+    for number, at in enumerate(changes):
+        left = at - (changes[number - 1] if number else 0)
+        right = (changes[number + 1] if number + 1 < len(changes) else count) - at
+        reach = min(fade // 2, left // 2 if number else left, right // 2 if number + 1 < len(changes) else right)
+        for t in range(at - reach, at + reach):
+            x = (t - (at - reach) + 0.5) / (2 * reach)
+            out[t] = int(indices[at - 1]), int(indices[at]), float(x * x * (3 - 2 * x))
+    return out
