@@ -76,6 +76,16 @@ def found_own(lines):
     return np.array(hits, float), len({line["behaviour"] for line in lines if line["row"] == "retrieval"})
 
 
+def same_speaker(lines):
+    """Per behaviour whose speaker has another: is the nearest other code, each number in its own deviation, that speaker's."""
+    codes, speakers = np.array([line["code"] for line in lines]), np.array([line["speaker"] for line in lines])
+    codes = codes / np.maximum(codes.std(0), 1e-9)
+    far = np.linalg.norm(codes[:, None] - codes[None], axis=-1)
+    np.fill_diagonal(far, np.inf)
+    again = np.array([(speakers == s).sum() > 1 for s in speakers])
+    return (speakers[far.argmin(1)] == speakers)[again].astype(float)
+
+
 def interval(values):
     """ "mean [low, high]" of finite values."""
     values = np.array([v for v in values if np.isfinite(v)])
@@ -106,8 +116,11 @@ def table(lines):
         out.append(
             f"Own behaviour is nearest to held-out motion: {interval(hits)} of cases, of {n} speakers (chance {1 / n:.2f})."
         )
-    drifts = [line for line in lines if line["row"] == "drift"]
-    if drifts:
+    drifts = [line for line in lines if line["row"] == "behaviour"]
+    if len(drifts) > 1:
+        out.append(
+            f"Behaviour codes: the nearest other one is the same speaker's in {interval(same_speaker(drifts))} of cases."
+        )
         worst = {name: max(line[name] for line in drifts) for name in ("outside", "beyond_deg", "mean_deg")}
         out.append(f"Three minutes of sound, worst case: {100 * worst['outside']:.1f} % of frames beyond the extremes learnt, at most "
                    f"{worst['beyond_deg']:.2f} degrees; no third's mean is further than {worst['mean_deg']:.2f} degrees off.")  # fmt: skip
@@ -140,7 +153,8 @@ def main(argv=None):
             tmm = checkpoint.load(args.tmm) if args.tmm else None
             lines = [*head_motion.measure(cases, tmm, args.seeds), *head_motion.retrieve(cases)]
             for name, habit in head_motion.behaviours(cases).items():
-                lines.append({"case": name, "speaker": habit.source, "row": "drift"} | head_motion.drift(habit))
+                facts = {"case": name, "speaker": habit.source, "row": "behaviour", "code": habit.code().tolist()}
+                lines.append(facts | head_motion.drift(habit))
             args.output.parent.mkdir(parents=True, exist_ok=True)
             args.output.write_text("".join(json.dumps(line) + "\n" for line in lines))
             args.metrics = args.output
