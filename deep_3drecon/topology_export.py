@@ -44,8 +44,11 @@ def clip_basis(vertices, template, unit_mm, tolerance_mm=0.02, largest=64):
     )
 
 
-def write_glb(path, template, faces, targets, weights, fps, unit_mm, names=(), extras=None):
-    """Write a .glb: template (V, 3) and targets (K, V, 3) in a unit of unit_mm, faces (F, 3), weights (T, K) at fps."""
+def write_glb(path, template, faces, targets, weights, fps, unit_mm, names=(), colours=None, extras=None):
+    """Write a .glb: template (V, 3) and targets (K, V, 3) in a unit of unit_mm, faces (F, 3), weights (T, K) at fps.
+
+    names: of the targets. colours (V, 3) in [0, 1], linear light. extras: what to say of the file.
+    """
     metres = unit_mm / 1000
     rest, moved = np.asarray(template, np.float32) * metres, np.asarray(targets, np.float32) * metres
     if moved.shape[1:] != rest.shape or weights.shape[1] != len(moved):
@@ -58,6 +61,8 @@ def write_glb(path, template, faces, targets, weights, fps, unit_mm, names=(), e
     bend = [vertex_normals(np.ascontiguousarray(rest + m), faces) - normals for m in moved]
     buffer = _Buffer()
     attributes = {"POSITION": buffer.add(rest, "VEC3", VERTICES), "NORMAL": buffer.add(normals, "VEC3", VERTICES)}
+    if colours is not None:
+        attributes["COLOR_0"] = buffer.add(colours, "VEC3", VERTICES)
     indices = buffer.add(faces.ravel(), "SCALAR", INDICES, UINT)
     morphs = [
         {"POSITION": buffer.add(m, "VEC3", VERTICES), "NORMAL": buffer.add(b, "VEC3", VERTICES)}
@@ -66,7 +71,11 @@ def write_glb(path, template, faces, targets, weights, fps, unit_mm, names=(), e
     times = buffer.add(np.arange(len(weights)) / fps, "SCALAR")
     curve = buffer.add(np.asarray(weights).ravel(), "SCALAR")
     primitive = {"attributes": attributes, "indices": indices, "material": 0, "targets": morphs}
-    skin = {"baseColorFactor": [0.8, 0.79, 0.78, 1], "metallicFactor": 0, "roughnessFactor": 0.7}
+    skin = {
+        "baseColorFactor": [1 if colours is not None else 0.8] * 3 + [1],
+        "metallicFactor": 0,
+        "roughnessFactor": 0.7,
+    }
     content = {
         "asset": {"version": "2.0", "generator": GENERATOR} | ({"extras": extras} if extras else {}),
         "scene": 0, "scenes": [{"nodes": [0]}], "nodes": [{"mesh": 0, "name": "head"}],

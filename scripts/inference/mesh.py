@@ -26,6 +26,7 @@ from deep_3drecon.track import FaceTrack
 from deepspeech import WeightsError
 from deepspeech.encoders import Encoder
 from models import checkpoint, mark
+from models.blinks import BlinkHabit, add_blinks, generate_blinks
 from models.talking_style_codes import MeshStyle, MeshStyleError
 from scripts.inference.encode import SYNTHETIC
 from scripts.inference.sources import VIDEOS
@@ -66,6 +67,8 @@ def parse(argv, description=None):
     p.add_argument("--formats", nargs="+", choices=FORMATS, help="default: mp4 npz glb, and csv json for our head")
     p.add_argument("--size", type=int, default=512, help="side of the video in px, 64 to 2048")
     p.add_argument("--yaw", type=float, default=0.0, help="degrees the head is turned in the video")
+    p.add_argument("--no_blinks", action="store_true", help="our own head: no made blinks")
+    p.add_argument("--seed", type=int, default=0, help="of the blinks")
     p.add_argument("--result_dir", type=Path, default=Path("data/runs/mesh_results"))
     p.add_argument("--name", help="default: sound__style")
     p.add_argument("--encoder", help="folder of the speech encoder the checkpoint was trained with")
@@ -198,7 +201,10 @@ def run(args):
         taken = [path for path in taken if path.exists() and not args.overwrite]
         if taken:
             raise MeshError(f"{taken[0]}: is there already: add --overwrite or --name")
-        clips.append(Clip(stem, make(features, fps, n_frames), template, topology, faces, fps, method))
+        motion = make(features, fps, n_frames)
+        if topology.names and not callable(motion):
+            motion = finished(motion, topology.names, fps, None if args.no_blinks else args.seed)
+        clips.append(Clip(stem, motion, template, topology, faces, fps, method))
     film = MeshFilm(faces, template, args.size, args.yaw, colours=topology.colours) if "mp4" in formats else None
     for clip in clips:
         yield from clip.write(formats, film, wav)
@@ -237,8 +243,6 @@ class Clip:
         self.faces, self.fps, self.basis = faces, fps, None
         if not callable(motion):
             self.basis = method.basis.cpu().numpy()
-            if topology.names:
-                self.motion = motion.clip(0, 1)  # ARKit's range
 
     def vertices(self):
         """Yield (n, V, 3), at most CHUNK frames at a time."""
@@ -322,6 +326,14 @@ class Clip:
             names,
             {"note": SYNTHETIC},
         )
+
+
+def finished(motion, names, fps, seed):
+    """ARKit curves (T, 52) in their range, with blinks, which no sound tells; seed None: without."""
+    if seed is not None:
+        lids = [names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
+        motion[:, lids] = add_blinks(motion[:, lids], generate_blinks(len(motion), fps, BlinkHabit(), seed))
+    return motion.clip(0, 1)
 
 
 def side_by_side(clips, args, film, wav):
