@@ -40,7 +40,9 @@ def main(argv=None):
             print(json.dumps({"video": str(path)} | found.as_dict()))
         else:
             said = f"synthetic, payload {found.payload}" if found.found else "no mark"
-            print(f"{path}: {said} (score {found.score:.1f} of 22.6, needed {mark.THRESHOLD}; {found.frames} frames)")
+            print(
+                f"{path}: {said} (score {found.score:.1f} of 22.6, needed is {mark.THRESHOLD}; {found.frames} frames)"
+            )
     return status
 
 

@@ -45,8 +45,14 @@ def test_mark_and_payload_are_found_again(name):
 
 def test_unmarked_films_score_like_noise():
     scores = [mark.detect(film(100 + seed, 3)).score for seed in range(60)]
-    # the largest of 512 standard normal numbers is 3.0 on average and above 4.5 once in 600
-    assert 2.5 < np.mean(scores) < 3.7 and max(scores) < mark.THRESHOLD
+    # the largest of 512 standard normal numbers is 3.0 on average, that of a few such sets hardly more
+    assert 2.5 < np.mean(scores) < 4 and max(scores) < mark.THRESHOLD - 1
+
+
+def test_one_key_frame_among_faded_ones_is_enough():
+    plain = film(3, 40)
+    marked = [mark.stamp(frame) if k == 17 else frame for k, frame in enumerate(plain)]
+    assert mark.detect(marked).score > 15 and mark.detect(plain).score < mark.THRESHOLD
 
 
 @pytest.mark.parametrize("size", [(256, 256), (180, 320), (511, 333)])
