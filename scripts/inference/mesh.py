@@ -28,6 +28,7 @@ from deepspeech.encoders import Encoder
 from models import checkpoint, mark
 from models.blinks import BlinkHabit, add_blinks, generate_blinks
 from models.talking_style_codes import MeshStyle, MeshStyleError
+from models.talking_style_released import ReleasedPaper
 from scripts.inference.encode import SYNTHETIC
 from scripts.inference.sources import VIDEOS
 
@@ -62,6 +63,8 @@ def parse(argv, description=None):
     p.add_argument(
         "--checkpoint_dir", type=Path, default=Path("data/runs/mesh"), help="run folder of talking_style(_paper)"
     )
+    p.add_argument("--released", type=Path, help=".pth of TalkingStyle's authors, in place of --checkpoint_dir")
+    p.add_argument("--subjects", nargs="+", help="names of its one-hot subjects in order (default 0 1 2 ...)")
     p.add_argument("--faces", type=Path, help="mesh whose faces to draw, where the topology's are not known")
     p.add_argument("--fps", type=float, help="frames a second (default: that of the training data)")
     p.add_argument("--formats", nargs="+", choices=FORMATS, help="default: mp4 npz glb, and csv json for our head")
@@ -101,6 +104,8 @@ def read_template(source):
 
 def sound_features(wav, method, encoder=None, layer=None):
     """Features of a sound that a checkpoint needs."""
+    if method.streams == ("sound",):  # it brings its own encoder
+        return {"sound": wav}
     if "encoder" not in method.streams:
         return deepspeech.features(wav)
     about = method.stats["about"].get("encoder", {})
@@ -172,7 +177,7 @@ class Manner:
 def run(args):
     """Yield the paths of what was written."""
     torch.set_num_threads(args.threads)
-    method = checkpoint.load(args.checkpoint_dir)
+    method = ReleasedPaper.load(args.released, args.subjects) if args.released else checkpoint.load(args.checkpoint_dir)
     template, topology = read_template(args.mesh)
     if topology.name != method.stats["topology"]:
         raise MeshError(

@@ -96,7 +96,9 @@ def made_clip():
 
 def test_a_gltf_says_the_same_motion(tmp_path):
     targets, weights, vertices = made_clip()
-    write_glb(tmp_path / "a.glb", TETRA, FACES, targets, weights, 25.0, 100.0, ["x", "y", "z"], {"note": "made up"})
+    write_glb(
+        tmp_path / "a.glb", TETRA, FACES, targets, weights, 25.0, 100.0, ["x", "y", "z"], extras={"note": "made up"}
+    )
     back = read_glb(tmp_path / "a.glb")
     assert back["names"] == ["x", "y", "z"] and np.array_equal(back["faces"], FACES)
     assert back["times"][-1] == pytest.approx(19 / 25)

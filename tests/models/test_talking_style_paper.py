@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.talking_style_codes import MeshStyleError
 from models.talking_style_paper import PRESETS, LegacySpeech, PaperError, PaperNet, coordinates_of, legacy_losses
+from models.talking_style_released import OLD_NAMES, ReleasedPaper, normalised
 
 PARITY = Path(__file__).parents[2].parent / "shared" / "parity"
 
@@ -99,6 +101,48 @@ def test_whole_network_with_a_small_speech_encoder_equals_the_released_one(prese
             speech = net.audio_encoder(sound)
             outputs = {"speech_features": speech, "vertices": net.predict(speech, template, speaker)}
         assert max(differ(outputs, content, rule).values()) < content[tolerance][f"float{bits}_atol"]
+
+
+def tiny_hubert():
+    from transformers import HubertConfig, HubertModel
+
+    torch.manual_seed(1)
+    return HubertModel(
+        HubertConfig(
+            hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=16, conv_dim=[8] * 7, conv_bias=True,
+            feat_extract_norm="layer", do_stable_layer_norm=True, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4,
+            attn_implementation="eager",
+        )
+    )  # fmt: skip
+
+
+def test_a_released_file_speaks(tmp_path):
+    """A .pth with the names of old transformers, sizes read off its weights; only tensors are unpickled."""
+    kind = ("open", 30.0, 1, 30)
+    net = PaperNet(12, 3, 16, 30, 1, 64, LegacySpeech(tiny_hubert(), 30.0)).eval()
+    torch.nn.init.normal_(net.vertice_decoder.weight)
+    old = {new: name for name, new in OLD_NAMES.items()}
+    state = {}
+    for name, x in net.state_dict().items():
+        end = next((e for e in old if name.endswith(e)), None)
+        state[name if end is None else name.removesuffix(end) + old[end]] = x
+    assert any(name.endswith("weight_g") for name in state)
+    torch.save(state, tmp_path / "best_model.pth")
+    method = ReleasedPaper.load(tmp_path / "best_model.pth", ["a", "b", "c"], kind)
+    wav, template = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32), np.zeros((12, 3))
+    out = np.concatenate(list(method.stream({"sound": wav}, "b", template, 30.0, chunk=10)))
+    with torch.no_grad():
+        speech = net.audio_encoder(torch.from_numpy(normalised(wav))[None])
+        true = net.predict(speech, torch.zeros(1, 36), torch.eye(3)[1:2])
+    assert out.shape == (29, 12, 3) and np.abs(out.reshape(29, -1) - true[0].numpy()).max() < 1e-4
+    with pytest.raises(MeshStyleError, match="12 vertices; known are 5023, 23370"):
+        ReleasedPaper.load(tmp_path / "best_model.pth")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(MeshStyleError, match="a checkpoint of TalkingStyle is needed"):
+        ReleasedPaper.load(tmp_path / "other.pth")
+    torch.save({"a": PaperError}, tmp_path / "evil.pth")
+    with pytest.raises(MeshStyleError, match="save a state_dict alone"):
+        ReleasedPaper.load(tmp_path / "evil.pth")
 
 
 def small(rows_per_frame=1, dtype=torch.float64, **changes):
