@@ -27,23 +27,29 @@ from models.headpose_networks import POSE, AudioNet, PoseDecoder, PoseEncoder
 
 PRESETS = ("paper", "tmm")
 DEPTH_DM = 0.5  # taken off z by the paper's network
+PORTRAIT_SWAY = 0.25
 TEMPERATURE = 0.2  # of the contrast between behaviour codes
 # Weights of the paper's fine-tuning, by the names of `losses`; YAML files repeat them.
 PAPER_WEIGHTS = {"expression": 1.0, "pose": 0.2, "pose_change": 0.01, "expression_change": 0.0001}
 
 
-def generate_motion(features, behaviour, n_frames, seed=0, pose_scale=1.0):
+def generate_motion(features, behaviour, n_frames, seed=0, pose_scale=1.0, sway=1.0):
     """New head motion in a person's habits.
 
-    features: {"energy": (A, 1)} at 50 Hz, others are not looked at. pose_scale: strength of the head motion.
+    features: {"energy": (A, 1)} at 50 Hz, others are not looked at. pose_scale: strength of the head motion. sway: share of the
+    translation that does not go with the head's turning, but with a body that moves; a portrait, whose shoulders stand, takes
+    PORTRAIT_SWAY.
     Returns float32 {"angle": (T, 3) radians, "trans": (T, 3) dm: about the person's mean; "brows": (T, 5) coefficients BROWS;
     "closure": (T,) lids shut by blinks, 0 to 1}. The same seed gives the same motion; the mouth has no part in it.
     """
     curves, closure = headpose_habit.generate(features["energy"], behaviour, n_frames, seed)
     curves = curves.astype(np.float32)
     brows = (behaviour.mean[POSE:] + curves[:, POSE:]).clip(0, 1).astype(np.float32)
-    scale = np.float32(pose_scale)
-    return {"angle": scale * curves[:, :3], "trans": scale * curves[:, 3:POSE], "brows": brows, "closure": closure}
+    angle, trans, scale = curves[:, :3], curves[:, 3:POSE], np.float32(pose_scale)
+    if sway != 1:
+        with_neck = angle @ np.linalg.lstsq(angle, trans, rcond=None)[0]
+        trans = with_neck + np.float32(sway) * (trans - with_neck)
+    return {"angle": scale * angle, "trans": scale * trans, "brows": brows, "closure": closure}
 
 
 def lay_over(exp, motion, expression_names):

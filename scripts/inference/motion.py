@@ -5,7 +5,7 @@ import numpy as np
 from deep_3drecon.track import FPS, resample
 from models.background import ping_pong
 from models.behaviour import Behaviour
-from models.headpose import generate_motion, lay_over
+from models.headpose import PORTRAIT_SWAY, generate_motion, lay_over
 
 POSE_PARTS = ("angle", "trans")
 
@@ -43,7 +43,8 @@ def generate(method, features, style, n_frames, args, head=("sound", None)):
     if kind == "track":
         motion |= reference_pose(source, n_frames)
     elif kind == "behaviour":
-        habit = generate_motion(features, source, n_frames, args.seed)
+        sway = 1.0 if args.person else PORTRAIT_SWAY  # a portrait's shoulders stand still
+        habit = generate_motion(features, source, n_frames, args.seed, sway=sway)
         habit["closure"] = habit["closure"] * np.float32(blinks)
         motion = {name: habit[name] for name in POSE_PARTS} | {
             "exp": lay_over(motion["exp"], habit, method.face.expression_names)

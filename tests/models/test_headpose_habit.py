@@ -82,6 +82,14 @@ def test_pose_scale_and_short_sounds(behaviour):
     np.testing.assert_array_equal(still["brows"], whole["brows"])
 
 
+def test_without_sway_the_head_moves_on_its_neck(behaviour):
+    sound = {"energy": speech(300, 3)}
+    whole, none = (generate_motion(sound, behaviour, 300, sway=s) for s in (1.0, 0.0))
+    np.testing.assert_array_equal(whole["angle"], none["angle"])
+    assert (none["trans"].std(0) < whole["trans"].std(0)).all()
+    assert np.linalg.matrix_rank(np.concatenate([none["angle"], none["trans"]], 1), tol=1e-4) == 3
+
+
 def test_brows_and_blinks_are_laid_over_an_expression(behaviour):
     names = ["jawOpen", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight"]
     names += ["eyeBlinkLeft", "eyeBlinkRight"]
