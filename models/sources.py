@@ -11,6 +11,8 @@ CHANGE_COST = 6.0  # of a new source, in units of `distance` times frames
 FADE = 10  # frames over which one source goes over into the next
 BLOCK = 64  # frames whose distances are computed at a time; bounds memory
 RAD, DM = 0.1, 0.1  # of angle and of place that count as a distance of 1
+# expressions that make a poor source: what hides, as eyes and teeth behind lids and lips, or is stretched, cannot be shown otherwise
+UNWANTED = {"eyeBlinkLeft": 0.2, "eyeBlinkRight": 0.2, "jawOpen": 0.3}  # name: deviation from the median that counts 1
 
 
 def distance(angle, trans, other_angle, other_trans):
@@ -19,8 +21,21 @@ def distance(angle, trans, other_angle, other_trans):
     return turn + np.linalg.norm((trans - other_trans) / DM, axis=-1)
 
 
-def hold(learn, new, change_cost=CHANGE_COST):
-    """A learning frame for every new pose: (N, 6) and (T, 6), radians and dm through one crop -> (T,) below N, changing seldom."""
+def unfit(exp, names):
+    """What a learning frame costs for its expression: exp (N, n_exp), names of the columns -> (N,), 0 for a usual face."""
+    exp, total = np.asarray(exp, np.float64), np.zeros(len(exp))
+    for name, scale in UNWANTED.items():
+        if name in names:
+            column = exp[:, list(names).index(name)]
+            total += np.square((column - np.median(column)) / scale)
+    return total
+
+
+def hold(learn, new, change_cost=CHANGE_COST, cost_of=0.0):
+    """A learning frame for every new pose: (N, 6) and (T, 6), radians and dm through one crop -> (T,) below N, changing seldom.
+
+    cost_of (N,): more that a frame costs each time, such as `unfit`.
+    """
     learn, new = (np.asarray(x, np.float64) for x in (learn, new))
     n, frames = len(learn), len(new)
     if not n or learn.shape[1:] != (6,) or new.shape[1:] != (6,):
@@ -28,7 +43,7 @@ def hold(learn, new, change_cost=CHANGE_COST):
     cost, came = np.zeros(n), np.zeros((frames, n), np.int32)
     for start in range(0, frames, BLOCK):
         part = new[start : start + BLOCK, None]
-        far = distance(learn[None, :, :3], learn[None, :, 3:], part[..., :3], part[..., 3:]) ** 2
+        far = distance(learn[None, :, :3], learn[None, :, 3:], part[..., :3], part[..., 3:]) ** 2 + cost_of
         for t, here in enumerate(far, start):
             best = int(cost.argmin())
             change = cost[best] + change_cost < cost

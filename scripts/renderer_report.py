@@ -41,11 +41,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def sources_by_pose(track, learnt, frames):
+def sources_by_pose(track, model, learnt, frames):
     """[(learning frame, second or None, its share)] of each of `frames`, consecutive ones of one shot."""
     angle, trans, _ = still_pose(track)
     pose = np.concatenate([angle, trans], 1)
-    return sources.faded(learnt[sources.hold(pose[learnt], pose[frames])])
+    poor = sources.unfit(track.parts()["exp"][learnt], model.expression_names)
+    return sources.faded(learnt[sources.hold(pose[learnt], pose[frames], cost_of=poor)])
 
 
 def shots_of(person, frames):
@@ -65,7 +66,7 @@ def neural_film(model, person, track, learnt, frames):
         return kept[k]
 
     for shot in shots_of(person, frames):
-        chosen = [(source(a), source(b), share) for a, b, share in sources_by_pose(track, learnt, shot)]
+        chosen = [(source(a), source(b), share) for a, b, share in sources_by_pose(track, person.model, learnt, shot)]
         arrays = [state[name][shot] for name in (*STATE, "gamma", "affine")]
         started = time.perf_counter()
         made += [picture for picture, _, _ in model.render(compositor, chosen, *arrays)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.sources import faded, hold
+from models.sources import faded, hold, unfit
 
 LEARN = np.zeros((30, 6))
 LEARN[:, 1] = np.linspace(-0.3, 0.3, 30)
@@ -30,6 +30,16 @@ def test_the_cheapest_way_is_that_of_all_ways():
     for cost in (0.0, 0.3, 2.0):
         best = min(price(way, cost) for way in ways)
         assert price(hold(learn, new, cost), cost) == pytest.approx(best)
+
+
+def test_blinking_frames_are_passed_over():
+    exp, names = np.zeros((30, 2)), ("eyeBlinkLeft", "browDownLeft")
+    exp[15] = 0.8, 0.0
+    exp[3] = 0.0, 0.9
+    poor = unfit(exp, names)
+    assert poor[15] > 10 and poor[3] == 0
+    new = np.tile(LEARN[15], (20, 1))
+    assert set(hold(LEARN, new)) == {15} and set(hold(LEARN, new, cost_of=poor)) <= {14, 16}
 
 
 def test_long_motions_give_the_same_as_their_blocks_would():
