@@ -10,8 +10,6 @@ A batch (T frames of a window, A rows of sound at 50 Hz, S frames of a style sam
     template     (B, V, 3), rest_gap (B, P, 3) vectors across the opening at rest, in the unit; speaker (B,), clip (B,)
 """
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -22,11 +20,10 @@ from deepspeech import FEATURE_HZ
 
 STYLE_FRAMES = 250  # 10 s
 STYLE_SHORTEST = 100  # 4 s
-CACHED_CLIPS = 2000
 
 
 class MeshClips:
-    """Clips of one split as arrays, kept in memory."""
+    """Clips of one split as arrays, kept in memory: features and coefficients, about 1 MB a minute of speech; vertices are read."""
 
     def __init__(self, path, split, form="basis"):
         self.data, self.form = MeshFolder(path), form
@@ -35,16 +32,22 @@ class MeshClips:
             raise MeshError(f"{path}: {split} holds no clip: prepare it with clips in {split}")
         self.speakers = self.data.subjects("train") or self.data.subjects(split)
         self.basis, self.names = self.data.basis
-        self._clip = lru_cache(CACHED_CLIPS)(self._read)
+        self._kept, self._templates = {}, {}
 
     def __len__(self):
         return len(self.clips)
 
     def __getitem__(self, index):
-        return self._clip(index)
+        if index not in self._kept:
+            self._kept[index] = self._read(index)
+        return self._kept[index]
+
+    def __getstate__(self):
+        """Without what is kept: a worker process reads its own."""
+        return {**self.__dict__, "_kept": {}, "_templates": {}}
 
     def _read(self, index):
-        facts = self.data_clip(index)
+        facts = self.clips[index]
         features, coefficients = self.data.features(facts["name"]), self.data.coefficients(facts["name"])
         slow = resample(coefficients, facts["fps"], FPS).astype(np.float32)
         rows = np.arange(len(slow)) * (FEATURE_HZ / FPS)
@@ -53,14 +56,11 @@ class MeshClips:
             "slow_features": {name: at_rows(x, rows) for name, x in features.items()},
         }  # fmt: skip
 
-    def data_clip(self, index):
-        """Facts of a clip."""
-        return self.clips[index]
-
-    @lru_cache(maxsize=256)  # noqa: B019  (one reader lives as long as its process)
     def template(self, subject):
         """(V, 3) float32."""
-        return self.data.template(subject)
+        if subject not in self._templates:
+            self._templates[subject] = self.data.template(subject)
+        return self._templates[subject]
 
     def motion(self, index, frames):
         """(T, K) coefficients, or (T, 3 V) displacements, of frames (T,)."""
