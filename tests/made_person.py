@@ -54,3 +54,9 @@ def made_person(folder):
     person.reader = read_frames
     person.save(folder)
     return person
+
+
+def made_motion(n):
+    """{"exp", "angle", "trans"} of n frames about the head's rest."""
+    parts = made_track(n, seed=5).parts()
+    return {name: 0.5 * np.asarray(parts[name]) for name in ("exp", "angle", "trans")}

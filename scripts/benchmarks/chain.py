@@ -75,7 +75,13 @@ def neural_chain(folder, size, backend="torch"):
     """The face crop of a person, by an untrained network of preset fast: the same work as a trained one."""
     person = material.person(folder)
     torch.manual_seed(0)
-    about = {"face_model": person.model.name, "face_model_hash": person.model.hash, "size": size, "n_people": 1}
+    about = {
+        "face_model": person.model.name,
+        "face_model_hash": person.model.hash,
+        "size": size,
+        "n_people": 1,
+        "heads": 1.5,
+    }
     renderer = NeuralTexture({"preset": "fast", "dims": {}}, about).eval()
     return Chain(folder, PersonDrawer(person, renderer, ("_face",), backend).again)
 

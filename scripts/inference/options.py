@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from models import RENDERERS
+from scripts.inference.person import BACKGROUNDS
 
 SIZE_RANGE = (128, 512)
 POSES = ("generated", "from_video", "still")
@@ -78,6 +79,13 @@ def _add_picture(p):
         "--renderer",
         choices=sorted(RENDERERS),
         help="what draws the frames (default: mesh; with --person: the renderer that was trained, or else mesh)",
+    )
+    p.add_argument(
+        "--background",
+        choices=BACKGROUNDS,
+        default="hold",
+        help="which frames of a person's clip are drawn on: hold (each as long as the head fits, then faded into the next), follow "
+        "(a walk through the clip near the head's pose), keyframes or ping_pong (the headpose paper's)",
     )
     p.add_argument(
         "--preprocess",

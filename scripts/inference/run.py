@@ -58,7 +58,7 @@ def make_drawer(args, method, person):
                 f"{person.renderer}: holds a renderer {checkpoint.read(person.renderer)['method']}, "
                 f"--renderer {args.renderer} was asked for"
             )
-        return PersonDrawer(person, renderer, draw.person_views(args), args.backend).again
+        return PersonDrawer(person, renderer, draw.person_views(args), args.backend, args.background).again
     renderer = find(RENDERERS, "mesh")(method.face)
     if person is not None:
         drawer = draw.mesh_person_drawer(renderer, person, args)

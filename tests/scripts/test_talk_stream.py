@@ -52,7 +52,7 @@ def person(tmp_path_factory):
     """Function that makes a drawer of a person of noise at 64 px, whose network changes the picture."""
     one, model = made_person(tmp_path_factory.mktemp("people") / "anna"), load_face_model("open")
     torch.manual_seed(0)
-    about = {"face_model": model.name, "face_model_hash": model.hash, "size": 64, "n_people": 1}
+    about = {"face_model": model.name, "face_model_hash": model.hash, "size": 64, "n_people": 1, "heads": 1.5}
     renderer = NeuralTexture({"preset": "tiny", "dims": {}}, about).eval()
     torch.nn.init.normal_(renderer.generator.head.weight, std=0.05)
     return lambda: PersonDrawer(one, renderer, ("_full", "_face"))

@@ -1,0 +1,122 @@
+"""inference.py on a person folder: which videos it writes, what it refuses, and frames that keep their surroundings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import inference
+from data_process.video import probe, read_frames
+from deep_3drecon.face_model import load_face_model
+from deepspeech import SAMPLE_RATE, load_audio
+from models import checkpoint, mark
+from models.neural_texture import NeuralTexture
+from models.person import Person
+from scripts.inference.encode import beside
+from scripts.inference.person import PersonDrawer
+from tests.made_person import SIZE, made_motion, made_person, made_track
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A person of noise with an untrained renderer at 64 px."""
+    folder, model = tmp_path_factory.mktemp("people") / "anna", load_face_model("open")
+    made_person(folder)
+    torch.manual_seed(0)
+    about = {"face_model": model.name, "face_model_hash": model.hash, "size": 64, "n_people": 1, "heads": 1.5}
+    renderer = NeuralTexture({"preset": "tiny", "dims": {}}, about)
+    torch.nn.init.normal_(renderer.generator.head.weight, std=0.05)
+    checkpoint.save(folder / "renderer/best", "neural_texture", renderer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """Half a second of speech."""
+    path = tmp_path_factory.mktemp("sound") / "half.wav"
+    soundfile.write(path, load_audio(ROOT / "data/demo/speech.flac")[16000:24000], SAMPLE_RATE)
+    return path
+
+
+def talk(folder, sound, output, *more):
+    argv = ["--person", folder, "--driven_audio", sound, "--result_dir", output, "--threads", "1", *more]
+    return inference.run(inference.parse([str(a) for a in argv]))
+
+
+def fails(capsys, *argv):
+    with pytest.raises(SystemExit) as stop:
+        inference.main([str(a) for a in argv])
+    return f"{stop.value.code} {capsys.readouterr().err}"
+
+
+def test_whole_frame_and_face_are_written(folder, sound, tmp_path):
+    paths = talk(folder, sound, tmp_path, "--pose", "still")
+    assert [p.name for p in paths] == ["anna__half__own_full.mp4", "anna__half__own_face.mp4"]
+    assert (probe(paths[0]).width, probe(paths[0]).height) == SIZE and probe(paths[1]).width == 64
+    assert all(probe(p).n_frames == 13 and probe(p).has_audio for p in paths)
+    with np.load(tmp_path / "anna__half__own.npz") as motion:
+        assert motion["exp"].shape == (13, 52) and not motion["angle"].any()
+    with pytest.raises(FileExistsError, match="_face.mp4"):
+        talk(folder, sound, tmp_path)
+    (face,) = talk(folder, sound, tmp_path / "b", "--preprocess", "crop", "--background", "ping_pong")
+    assert face.name.endswith("_face.mp4") and mark.detect(read_frames(face)).score > 3
+
+
+def test_the_own_head_is_copied_from_the_clip(folder, sound, tmp_path):
+    talk(folder, sound, tmp_path, "--pose", "from_video", "--preprocess", "crop", "--name", "copied")
+    angle = made_track().parts()["angle"][:32]
+    with np.load(tmp_path / "copied.npz") as motion:
+        assert np.allclose(motion["angle"], (angle - angle.mean(0))[:13], atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["hold", "keyframes"])
+def test_pixels_outside_of_the_crop_are_those_of_the_source(folder, mode):
+    person = Person.load(folder, read_frames)
+    drawer = PersonDrawer(person, checkpoint.load(person.renderer), ("_full", "_face"), mode=mode)
+    drawer.square, before = (10.0, 8.0, 20.0), None
+    drawer.to_crop = np.array([[3.2, 0, -32.5], [0, 3.2, -26.1]])
+    motion = made_motion(6)
+    drawer.plan(motion)
+    for (full, face), (first, second, _) in zip(drawer.draw(motion), drawer.chosen, strict=True):
+        (source,) = person.frames([first])
+        if second is None:
+            assert np.array_equal(full[:, 31:], source[:, 31:]) and np.array_equal(full[30:], source[30:])
+        assert not np.array_equal(full, source) and face.shape == (64, 64, 3)
+        assert before is None or not np.array_equal(before, face)
+        before = face
+
+
+def test_threads_change_nothing_and_pass_errors_on(folder):
+    person = Person.load(folder, read_frames)
+    drawer = PersonDrawer(person, checkpoint.load(person.renderer), ("_face",))
+    motion = made_motion(7)
+    one, two = (list(drawer.again(n_ahead).draw(motion)) for n_ahead in (0, 2))
+    assert len(one) == 7 and all(np.array_equal(a[0], b[0]) for a, b in zip(one, two, strict=True))
+
+    def broken():
+        yield 1
+        raise ValueError("no more")
+
+    got = beside(broken(), 1)
+    assert next(got) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(got)
+
+
+def test_what_cannot_be_is_said(folder, sound, tmp_path, capsys):
+    made_person(tmp_path / "berta")
+    rest = ["--driven_audio", sound, "--result_dir", tmp_path]
+    assert "personalize.sh" in fails(capsys, "--person", tmp_path / "none", *rest)
+    assert "no renderer was trained" in fails(
+        capsys, "--person", tmp_path / "berta", "--renderer", "neural_texture", *rest
+    )
+    portrait = ["--source_image", ROOT / "data/demo/portrait.png", *rest]
+    assert "--person" in fails(capsys, *portrait, "--renderer", "neural_texture")
+    assert "--ref_pose" in fails(capsys, *portrait, "--pose", "from_video")
+    assert "leave out" in fails(capsys, *portrait, "--still", "--pose", "generated")
+    assert "own" in fails(capsys, *portrait, "--style_clip", "own")
+    assert "required" in fails(capsys, *rest)
