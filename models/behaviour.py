@@ -29,7 +29,7 @@ POSE = ("pitch", "yaw", "roll", "x", "y", "z")
 BROWS = ("browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight")
 LIDS = ("eyeBlinkLeft", "eyeBlinkRight")
 CHANNELS = (*POSE, *BROWS)
-LEAST_FRAMES = 51
+LEAST_FRAMES = 50
 BROW_SMOOTHING_S = 0.06  # brows of single frames tremble by what the landmarks do
 BANDS_S = 0.16  # what is slower, and what is quicker, than this Gaussian is correlated apart
 RIDGE, FOLDS, GAP = 30.0, 4, 12  # of the regression of place on sound; frames left out beside what is predicted
@@ -105,7 +105,7 @@ class Behaviour:
 
     @classmethod
     def measure(cls, track, features=None, source=""):
-        """Behaviour of a FaceTrack of at least 51 frames and the sound features {"energy": (A, 1)} at 50 Hz of the same clip.
+        """Behaviour of a FaceTrack of at least 50 frames and the sound features {"energy": (A, 1)} at 50 Hz of the same clip.
 
         Without features of the sound the person's own answer to speech stays unknown and the usual one is taken.
         """

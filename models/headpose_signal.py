@@ -36,7 +36,7 @@ def mirrored(x, n):
 
 
 def speed_spectrum(x, smoothing=SMOOTHING):
-    """Density of the speed of at least 51 frames at SPECTRUM_HZ, (F, C): Welch, smoothed in logarithms, sums to the speed's variance."""
+    """Density of the speed of at least 50 frames at SPECTRUM_HZ, (F, C): Welch, smoothed in logarithms, sums to the speed's variance."""
     speed = np.diff(mirrored(x, WINDOW // 2), axis=0)
     density = welch(speed, FPS, nperseg=WINDOW, axis=0)[1][1:]
     at = np.log(np.maximum(SPECTRUM_HZ, SPECTRUM_HZ[1]))

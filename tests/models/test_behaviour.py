@@ -49,8 +49,8 @@ def test_a_file_gives_back_what_was_saved(tmp_path):
 
 
 def test_what_holds_no_behaviour_is_refused(tmp_path):
-    with pytest.raises(BehaviourError, match="51"):
-        Behaviour.of_curves(*head(50, 0), speech(50, 0))
+    with pytest.raises(BehaviourError, match="50"):
+        Behaviour.of_curves(*head(49, 0), speech(49, 0))
     (tmp_path / "x.json").write_text('{"format": "other"}')
     with pytest.raises(BehaviourError, match="format"):
         Behaviour.load(tmp_path / "x.json")
