@@ -2,8 +2,10 @@
 
 best.safetensors   the state of the network
 best.json          method, settings, statistics of the training split, face model and its hash, where it came from
+release.json       in a released folder: sha256 of every file, which `load` compares; see scripts/release.py
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from models import METHODS, RENDERERS, find
 
 FORMAT = "idiolect-method-1"
+RELEASE, RELEASE_FORMAT = "release.json", "idiolect-release-1"
 
 
 class CheckpointError(ValueError):
@@ -69,7 +72,10 @@ def read(path):
 
 
 def load(path, device="cpu", face=None):
-    """The trained method, ready to generate. Refuses weights of another network and another face model's numbers."""
+    """The trained method, ready to generate. Refuses weights of another network, another face model's numbers, and a released
+    folder whose files are not those that were released.
+    """
+    check_release(path, texts=False)
     content, path = read(path), stem(path)
     method = find(METHODS | RENDERERS, content["method"])(content["settings"], content["stats"], face)
     if method.face is not None and method.face.hash != content["face_model_hash"]:
@@ -103,6 +109,43 @@ def load_matching(path, method):
         )
     method.load_state_dict(own | taken)
     return sorted(set(own) - set(taken))
+
+
+def hash_file(path):
+    """sha256 of a file, 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_release(folder, texts=True):
+    """Compare a folder with its release.json; CheckpointError names every file that is absent or differs. Without one, nothing.
+
+    texts: the model card (*.md) too. Files beside the released ones, such as styles of one's own, are nobody's business. Returns
+    the release, or None.
+    """
+    folder = Path(folder) if Path(folder).is_dir() else Path(folder).parent
+    if not (folder / RELEASE).is_file():
+        return None
+    try:
+        release = json.loads((folder / RELEASE).read_text())
+        if release.get("format") != RELEASE_FORMAT:
+            raise ValueError(f"format {release.get('format')!r} came, {RELEASE_FORMAT!r} is needed")
+        wanted = {name: about["sha256"] for name, about in release["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / RELEASE}: cannot be read ({error}): fetch the release again") from error
+    faults = []
+    for name, digest in sorted(wanted.items()):
+        if name.endswith(".md") and not texts:
+            continue
+        if not (folder / name).is_file():
+            faults.append(f"{name} is absent")
+        elif hash_file(folder / name) != digest:
+            faults.append(f"{name} differs")
+    if faults:
+        raise CheckpointError(
+            f"{folder}: not as it was released: {', '.join(faults)}: fetch it again, or delete {RELEASE} if the change is yours"
+        )
+    return release
 
 
 def stem(path):
