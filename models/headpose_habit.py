@@ -34,9 +34,6 @@ PLACE_HZ = 0.3  # places are corrected by what is slower: the speeds stay
 BURST_S = 0.3
 REACH_S, BEND_S, BEAT_GAP_S = 0.2, 0.16, 0.3  # how far a beat is moved, over what time, and how far apart such are
 LEAST_FRAMES = 200  # shorter clips are the beginning of one of this length
-SHORT_CLIP_MARGIN = (
-    0.25  # of the range that was seen: how much further out places may lie that a clip without length did not show
-)
 
 
 def generate(energy, behaviour, n_frames, seed):
@@ -53,8 +50,7 @@ def generate(energy, behaviour, n_frames, seed):
     x = on_beats(x, sound.beats(energy, n), behaviour.beats, beats)
     x = signal.shaped(x, behaviour.spectrum, slowest_hz=LAST_HZ, slow_share=0.0)
     x = x + (sound.context(energy, n) - behaviour.answer_mean) @ behaviour.answer
-    span = SHORT_CLIP_MARGIN * max(0.0, 1 - behaviour.n_frames / WHOLE_FRAMES) * (behaviour.high - behaviour.low)
-    x = signal.limited(x, behaviour.low - span, behaviour.high + span)
+    x = signal.limited(x, behaviour.low, behaviour.high)
     closure = generate_blinks(n, FPS, behaviour.blinks, blinks, blink_pace(x, behaviour.blink_move))
     return x[:n_frames], closure[:n_frames]
 
