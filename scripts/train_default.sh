@@ -35,5 +35,4 @@ mkdir -p "$output"
 cp "$run/best.safetensors" "$run/best.json" "$output/"
 "$PYTHON" -m scripts.make_styles --lmdb "$lmdb/grid_s1" --made "$lmdb/synthetic" --output "$output/styles"
 "$PYTHON" -m scripts.evaluate --config configs/evaluate_grid_s1.yaml "store=$lmdb/grid_s1" "checkpoint=$output" "output=$run/test"
-"$PYTHON" -m scripts.release --checkpoint "$output" --metrics "$run/test/summary.json" --card data/checkpoints/default/README.md \
-    --output "$output"
+"$PYTHON" -m scripts.release --checkpoint "$output" --metrics "$run/test/summary.json" --output "$output"
