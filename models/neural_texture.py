@@ -4,6 +4,9 @@ The renderer of Wu et al. (style_avatar, MM 2021) in another form: the network d
 composite (`models.composite`) that is already near, in its scene. It sees the composite, what it was a frame before, normals and a
 texture of learnt numbers that lies on the person's own surface, and says for each pixel which colour to add and how much of it counts.
 
+Of one person the texture is learnt as it is. Of several it is what they have in common, what an encoder makes of a person's atlas, and each
+one's own; the latter is hidden half of the time, so that the former two do for people who were never seen (`personal`).
+
 Presets:
 fast    3.6 GFLOP for a frame of 256 px: real time on two processor cores
 tiny    for tests
@@ -19,7 +22,13 @@ from torch import nn
 from deep_3drecon.face_model import load_face_model
 from models import discriminator as gan
 from models.composite import Composite, Compositor
-from models.neural_texture_networks import Generator, TextureEncoder, first_texture, sample_texture
+from models.neural_texture_networks import (
+    Generator,
+    TextureEncoder,
+    atlas_tensor,
+    first_texture,
+    sample_texture,
+)
 from models.perceptual import PerceptualLoss
 
 PRESETS = {
@@ -85,31 +94,51 @@ class NeuralTexture(nn.Module):
         self.settings, self.stats, self.dims = settings, stats, dims
         self.face = face or load_face_model(stats["face_model"])
         n = dims["texture_channels"]
-        base = first_texture(n, dims["texture_size"])
-        self.texture = nn.Parameter(base.repeat(stats["n_people"], 1, 1, 1))
-        self.encoder = TextureEncoder(n) if stats["n_people"] > 1 else None
+        first, several = first_texture(n, dims["texture_size"])[None], stats["n_people"] > 1
+        self.texture = nn.Parameter(first.new_zeros(stats["n_people"], *first.shape[1:]) if several else first)
+        self.common = nn.Parameter(first) if several else None
+        self.encoder = TextureEncoder(n) if several else None
         widths = tuple(int(dims["width"] * w) for w in WIDTHS)
         self.generator = Generator(n + 6, widths, DEPTHS)
         self.discriminator = gan.MultiScaleDiscriminator(7, dims["judge_width"])
-        self.stage, self.perceptual, self._made = None, None, (None,)
+        self.stage, self.perceptual, self.atlases, self._made = None, None, None, (None,)
 
     def attach(self, train_set):
         """What training needs and no checkpoint holds: composites of the set's people, the backbone of the perceptual loss."""
         self.stage = Stage(train_set.people, self.stats["size"])
         self.perceptual = Frozen(PerceptualLoss())
+        if self.encoder is not None:
+            self.atlases = torch.cat([atlas_tensor(p.texture, self.dims["texture_size"]) for p in train_set.people])
 
     def parameters_of(self, phase):
-        own = [self.discriminator] if phase == "discriminator" else [self.generator, self.encoder]
-        parameters = [p for module in own if module is not None for p in module.parameters()]
-        return parameters if phase == "discriminator" else [self.texture, *parameters]
+        judges = phase == "discriminator"
+        return [p for name, p in self.named_parameters() if name.startswith("discriminator.") == judges]
+
+    def personal(self, texture, person=None):
+        """A model of one person alone, from one of several: an `atlas.PersonTexture`, and the person's number if it was trained on."""
+        one = NeuralTexture(self.settings, self.stats | {"n_people": 1}, self.face)
+        one.generator.load_state_dict(self.generator.state_dict())
+        atlas = atlas_tensor(texture, self.dims["texture_size"]).to(self.texture.device)
+        with torch.no_grad():
+            own = 0.0 if person is None else self.texture[person : person + 1]
+            one.texture.copy_(self.common + self.encoder(atlas) + own)
+        return one.to(self.texture.device).eval()
+
+    def textures(self, person):
+        """Neural texture of each frame (B, n, A, A), or one for all; person (B,)."""
+        if self.encoder is None:
+            return self.texture
+        ids, place = torch.unique(person, return_inverse=True)
+        own = self.texture[ids]
+        if self.training:
+            own = own * (torch.rand(len(ids), 1, 1, 1, device=own.device) < 0.5)
+        return (self.common + self.encoder(self.atlases.to(own.device)[ids]) + own)[place]
 
     def inputs(self, composite, before, person=None):
         """What the generator takes: full (B, 8, S, S), half (B, n, S/2, S/2). before (B, 3, S, S): background of the frame before."""
-        person = None if len(self.texture) == 1 else person
         full = torch.cat([composite.background, composite.mesh, composite.mask, composite.mouth], 1)
         mask = composite.mask[:, :, ::2, ::2]
-        texture = self.texture[:1] if person is None else self.texture[person]
-        found = sample_texture(texture, composite.uv[:, ::2, ::2], mask)
+        found = sample_texture(self.textures(person), composite.uv[:, ::2, ::2], mask)
         before = F.avg_pool2d(before - composite.background, 2)
         return full, torch.cat([found, composite.normals[:, :, ::2, ::2], before], 1)
 
@@ -118,11 +147,11 @@ class NeuralTexture(nn.Module):
         return self.generator(*self.inputs(composite, before, person))
 
     @torch.no_grad()
-    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine, person=None):
+    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine):
         """Yield (picture (S, S, 3) uint8 RGB, new (S, S) float32 0..1, mask (S, S) of the head) of each frame.
 
         sources: iterable of (`composite.Source`, second Source or None, its share), one a frame, see `sources.faded`; coefficients (T, n),
-        affine (T, 2, 3). A frame depends on the composite of the one before only.
+        affine (T, 2, 3). A frame depends on the composite of the one before only. For models of one person: see `personal`.
         """
         before = None
         for t, (first, second, share) in enumerate(sources):
@@ -131,7 +160,7 @@ class NeuralTexture(nn.Module):
                 composite = compositor.make([first], *state)
             else:
                 composite = compositor.faded([first], [second], [share], *state)
-            picture, new = self(composite, composite.background if before is None else before, person)
+            picture, new = self(composite, composite.background if before is None else before)
             before = composite.background
             picture = (picture[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
             yield picture, new[0, 0].numpy(), composite.mask[0, 0].numpy()

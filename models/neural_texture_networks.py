@@ -8,6 +8,8 @@ TextureEncoder  atlas of a person -> neural texture, for people who were never t
 
 import math
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -82,16 +84,23 @@ class Generator(nn.Module):
 class TextureEncoder(nn.Module):
     """Atlas (B, 4, A, A): colour in [0, 1] and confidence -> (B, n, A, A); nothing at first."""
 
-    def __init__(self, n_out, width=16):
+    def __init__(self, n_out, width=32):
         super().__init__()
         self.layers = nn.Sequential(
-            conv(4, width), nn.LeakyReLU(SLOPE), conv(width, 2 * width, 2), nn.LeakyReLU(SLOPE), Residual(2 * width),
-            Residual(2 * width), conv(2 * width, 4 * n_out), nn.PixelShuffle(2),
+            conv(4, width // 2, 2), nn.LeakyReLU(SLOPE), conv(width // 2, width, 2), nn.LeakyReLU(SLOPE), Residual(width),
+            Residual(width), nn.LeakyReLU(SLOPE), conv(width, 16 * n_out), nn.PixelShuffle(4),
         )  # fmt: skip
         nn.init.zeros_(self.layers[-2].weight)
 
     def forward(self, atlas):
         return self.layers(atlas - 0.5)
+
+
+def atlas_tensor(texture, size):
+    """What `TextureEncoder` reads of an `atlas.PersonTexture`: (1, 4, size, size)."""
+    colour = cv2.resize(texture.colour, (size, size), interpolation=cv2.INTER_AREA) / 255
+    sure = cv2.resize(texture.confidence, (size, size), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.concatenate([colour, sure[..., None]], -1)).permute(2, 0, 1)[None].float()
 
 
 def first_texture(n, size):

@@ -100,6 +100,25 @@ def test_losses_of_both_phases_move_their_own_parameters_only(windows):
     assert both == {id(p) for p in model.parameters()}
 
 
+def test_several_people_share_a_network_and_give_one_of_their_own(people):
+    windows = PictureWindows([people[0], people[0]], n_frames=2)
+    model = fresh(windows)
+    torch.nn.init.normal_(model.generator.head.weight, std=0.02)  # a fresh one lets nothing through
+    batch = batch_of(windows, 0, len(windows) - 1)
+    assert batch["person"].tolist() == [0, 1]
+    loss = model.losses(batch, "generator")["l1"]
+    loss.backward()
+    assert model.common.grad.abs().sum() > 0 and model.encoder.layers[-2].weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        model.texture[1].normal_()
+        torch.nn.init.normal_(model.encoder.layers[-2].weight, std=0.1)
+    model.eval()
+    for person, own in ((1, 1), (0, None)):
+        alone = model.personal(people[0].texture, own)
+        assert alone.stats["n_people"] == 1
+        assert torch.allclose(alone.textures(None), model.textures(torch.tensor([person])), atol=1e-6)
+
+
 def test_polish_waits_for_its_iteration(windows):
     model = fresh(windows, polish_after=3)
     early, late = batch_of(windows, 0, iteration=2), batch_of(windows, 0, iteration=3)
