@@ -53,6 +53,27 @@ def generate(method, features, style, n_frames, args, head=("sound", None)):
     return motion | {name: motion[name] * strength for name in POSE_PARTS}
 
 
+def generate_between(method, features, styles, shares, n_frames, args, head=("sound", None)):
+    """As `generate`, in a style that goes from one mixture of two styles to another: (motion, Style halfway).
+
+    shares: (first, last) of the second style. Blinks, and a head that another source moves, are those of the style halfway; the rest is the
+    mixture of what each style says of every frame.
+    """
+    middle = Style.interpolate(*styles, float(np.mean(shares)))
+    motion = generate(method, features, middle, n_frames, args, head)
+    if shares[0] == shares[1]:
+        return motion, middle
+    share = np.linspace(*shares, n_frames, dtype=np.float32)[:, None]
+    first, second, plain = (method.generate(features, s, n_frames, blinks=False) for s in (*styles, middle))
+    strength = np.float32(0.0 if args.pose == "still" else args.pose_scale)
+    factors = {"exp": np.float32(1)} | (dict.fromkeys(POSE_PARTS, strength) if head[0] == "sound" else {})
+    for name, factor in factors.items():
+        motion[name] = motion[name] + factor * ((1 - share) * first[name] + share * second[name] - plain[name])
+    if method.face.name == "open":
+        motion["exp"] = motion["exp"].clip(0, 1)
+    return motion, middle
+
+
 def save_motion(path, motion, method, style, args):
     """The motion as npz: coefficients, rates, face model, and what made it."""
     part = path.with_name(path.name + ".part.npz")

@@ -40,7 +40,7 @@ class Bf16(nn.Module):
         return tuple(x.float() for x in out)
 
 
-def generator_on(net, examples, backend, device="cpu"):
+def generator_on(net, examples, backend, device):
     """A renderer's generator, ready to draw: tensors -> tuple of float32 tensors.
 
     examples: tensors it is called with, for the export. On the CPU torch takes bf16 where the processor has it: pictures differ
@@ -49,7 +49,7 @@ def generator_on(net, examples, backend, device="cpu"):
     net = net.eval().requires_grad_(False)
     if backend == "onnx":
         return OnnxNetwork.of(net, examples, onnx_folder())
-    if torch.device(device).type == "cpu" and has_bf16():
+    if device.type == "cpu" and has_bf16():
         return Bf16(net)
     return net
 

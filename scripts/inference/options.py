@@ -54,6 +54,13 @@ def _add_material(p):
         default=1.0,
         help="0..2: 0 the average person, 1 the style, 2 twice as far from the average",
     )
+    p.add_argument(
+        "--style_mix",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="one video between two styles: share of the second, 0..1; two shares go from one to the other over the video",
+    )
 
 
 def _add_motion(p):
@@ -124,6 +131,10 @@ def check(args, p):
         p.error(f"--renderer {args.renderer} is trained on a person: give --person FOLDER (scripts/personalize.sh)")
     if args.pose is None:
         args.pose = "still" if args.still else "from_video" if args.ref_pose else "generated"
+    if args.style_mix and (len(args.style_mix) > 2 or not all(0 <= share <= 1 for share in args.style_mix)):
+        p.error(f"--style_mix {args.style_mix}: one or two shares from 0 to 1 are needed")
+    if args.style_mix and len(args.style_clip or []) != 2:
+        p.error("--style_mix lies between two styles: give --style_clip FIRST SECOND")
     if args.style_clip is None:
         args.style_clip = ["own" if args.person else "mean"]
     if "own" in args.style_clip and not args.person:

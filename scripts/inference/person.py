@@ -34,8 +34,10 @@ class PersonDrawer:
 
     group = 1
 
-    def __init__(self, person, renderer, views, backend="torch", mode="hold", poisson=False, n_ahead=AHEAD):
-        self.n_ahead = n_ahead
+    def __init__(
+        self, person, renderer, views, backend="torch", mode="hold", poisson=False, n_ahead=AHEAD, device="cpu"
+    ):
+        self.n_ahead, self.device = n_ahead, torch.device(device)
         self.person, self.renderer, self.views, self.mode, self.poisson = person, renderer, tuple(views), mode, poisson
         self.size, self.model = renderer.stats["size"], person.model
         first, end = person.learning
@@ -50,7 +52,8 @@ class PersonDrawer:
         self.home = self.pose[self.learnt].mean(0)
         self.affine = (to_3x3(self.to_crop) @ to_3x3(camera.invert_affine(torch.from_numpy(one)).numpy()))[:2]
         self.id = np.median(self.state["id"][track.valid], 0).astype(np.float32)
-        self.generator = generator_on(renderer.generator, self._examples(), backend)
+        self.renderer.to(self.device)
+        self.generator = generator_on(renderer.generator, self._examples(), backend, self.device)
         self.rim = paste_back.feather(self.size)
         self._begin()
 
@@ -67,8 +70,9 @@ class PersonDrawer:
     def _examples(self):
         """Tensors that the generator is called with."""
         n_half = self.renderer.generator.stem.in_channels - 4 * self.renderer.generator.FULL
-        half = self.size // 2
-        return torch.zeros(1, self.renderer.generator.FULL, self.size, self.size), torch.zeros(1, n_half, half, half)
+        full, half = self.size, self.size // 2
+        shapes = (1, self.renderer.generator.FULL, full, full), (1, n_half, half, half)
+        return tuple(torch.zeros(shape, device=self.device) for shape in shapes)
 
     def rest(self, motion):
         """A person's own motion is taken as it is."""
@@ -117,11 +121,12 @@ class PersonDrawer:
         """(source, picture (S, S, 3) uint8) of each frame."""
         with drawing():
             for source, composite in composites:
+                composite = composite.to(self.device)
                 before = composite.background if self.before is None else self.before
                 self.before = composite.background
                 picture, _ = self.generator(*self.renderer.inputs(composite, before))
                 picture = (picture[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
-                yield source, picture.contiguous().numpy()
+                yield source, picture.contiguous().cpu().numpy()
 
     def _full(self, source, picture):
         """The whole source frame with the crop laid in."""

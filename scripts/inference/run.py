@@ -20,6 +20,8 @@ def result_names(args, views):
     labels = [Path(s).stem for s in args.style_clip]
     if len(set(labels)) < len(labels):
         labels = [f"{label}_{k}" for k, label in enumerate(labels)]
+    if args.style_mix:
+        labels = ["_to_".join(labels)]
     names = [base if args.name and len(labels) == 1 else f"{base}__{label}" for label in labels]
     wanted = [args.result_dir / f"{name}.npz" for name in names]
     wanted += [path for name in names + [base] * (len(names) > 1) for path in video_paths(args, name, views)]
@@ -49,7 +51,7 @@ def load_person(args):
     return person
 
 
-def make_drawer(args, method, person):
+def make_drawer(args, method, person, device):
     """What draws the frames: `draw.PortraitDrawer` or `PersonDrawer`; a function that gives one for each video."""
     if person is not None and args.renderer != "mesh":
         renderer = checkpoint.load(person.renderer)
@@ -58,7 +60,9 @@ def make_drawer(args, method, person):
                 f"{person.renderer}: holds a renderer {checkpoint.read(person.renderer)['method']}, "
                 f"--renderer {args.renderer} was asked for"
             )
-        return PersonDrawer(person, renderer, draw.person_views(args), args.backend, args.background).again
+        return PersonDrawer(
+            person, renderer, draw.person_views(args), args.backend, args.background, device=device
+        ).again
     renderer = find(RENDERERS, "mesh")(method.face)
     if person is not None:
         drawer = draw.mesh_person_drawer(renderer, person, args)
@@ -78,7 +82,7 @@ def run(args):
     torch.set_num_threads(threads)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     method = networks.method_on(checkpoint.load(args.checkpoint_dir, device), args.backend)
-    drawer = make_drawer(args, method, person)
+    drawer = make_drawer(args, method, person, device)
     styles = [
         sources.load_style(text, method, args.checkpoint_dir, person).scaled(args.style_scale, method.mean_style)
         for text in args.style_clip
@@ -90,15 +94,19 @@ def run(args):
     wav, n_frames = sources.load_speech(args.driven_audio)
     features = deepspeech.features(wav, threads=threads)
     streams = []
-    for name, style in zip(names, styles, strict=True):
-        moved = motion.generate(method, features, style, n_frames, args, head)
+    if args.style_mix:
+        shares = (args.style_mix[0], args.style_mix[-1])
+        motions = [motion.generate_between(method, features, styles, shares, n_frames, args, head)]
+    else:
+        motions = ((motion.generate(method, features, style, n_frames, args, head), style) for style in styles)
+    for name, (moved, style) in zip(names, motions, strict=True):
         motion.save_motion(args.result_dir / f"{name}.npz", moved, method, style, args)
         streams.append(drawn(drawer(), moved))
     shown = names + [base] * (len(names) > 1)
     paths = [path for name in shown for path in video_paths(args, name, views)]
     with closing(encode.pictures(streams)) as pictures:
         encode.encode(paths, pictures, n_frames, wav, stamp=mark.stamp)
-    made, seconds = n_frames * len(styles), time.perf_counter() - started
+    made, seconds = n_frames * len(names), time.perf_counter() - started
     print(f"{made} frames in {seconds:.1f} s: {made / seconds:.1f} frames a second, sound to file")
     return paths
 
