@@ -6,6 +6,7 @@ from deep_3drecon.track import FPS, resample
 from models.background import ping_pong
 from models.behaviour import Behaviour
 from models.headpose import PORTRAIT_SWAY, generate_motion, lay_over
+from models.style import Style
 
 POSE_PARTS = ("angle", "trans")
 
