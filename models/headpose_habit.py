@@ -24,6 +24,7 @@ from models.pose_metrics import motion_beats
 WAVES_HZ = np.geomspace(0.04, 11, 60)
 WAVE_BANDS_HZ = np.gradient(WAVES_HZ)
 SLOWEST_HZ = 0.2  # below it 12 s say how far, not how fast
+COHERENCE_S = 15.0  # in which a wave's phase wanders by one radian: minutes do not repeat
 JITTER = 0.015  # of the waves' frequencies, relative: no two clips beat alike
 PARTED_HZ = 1.0  # waves below are correlated as the slow part is, above as the quick one
 ROUNDS = 3
@@ -60,7 +61,8 @@ def random_waves(behaviour, n, rng):
     channels = len(behaviour.mean)
     hz = WAVES_HZ * np.exp(rng.normal(0, JITTER, len(WAVES_HZ)))
     time = np.arange(n) / FPS + rng.uniform(0, 1000)
-    turning = np.exp(2j * np.pi * time[:, None] * hz)
+    wander = np.cumsum(rng.normal(0, 1 / np.sqrt(FPS * COHERENCE_S), (n, len(hz))), 0)
+    turning = np.exp(1j * (2 * np.pi * time[:, None] * hz + wander))
     phases = 0
     share = 1 / (1 + (PARTED_HZ / WAVES_HZ) ** 4)
     for correlation, weight in ((behaviour.slow, 1 - share), (behaviour.quick, share)):

@@ -37,6 +37,14 @@ def test_three_minutes_stay_in_the_range_of_the_clip(behaviour):
     assert rate == pytest.approx(behaviour.blinks.rate_hz, rel=0.35)
 
 
+def test_minutes_do_not_repeat(behaviour):
+    n = 4500
+    angle = generate_motion({"energy": speech(n, 3)}, behaviour, n, seed=1)["angle"]
+    waves = np.fft.rfft(angle - angle.mean(0), 2 * n, axis=0)
+    likeness = np.fft.irfft(np.abs(waves) ** 2, axis=0)[:n] / (np.abs(waves) ** 2).mean(0)
+    assert np.abs(likeness[250 : n // 2]).max() < 0.35
+
+
 def test_one_seed_one_head_another_seed_another(behaviour):
     sound = {"energy": speech(250, 3)}
     a, again, other = (generate_motion(sound, behaviour, 250, seed=s) for s in (4, 4, 5))
