@@ -46,11 +46,12 @@ def test_fast_preset_keeps_to_five_gflop_and_two_million_parameters():
     dims = PRESETS["fast"]
     widths = tuple(int(dims["width"] * w) for w in WIDTHS)
     generator = Generator(dims["texture_channels"] + 6, widths, DEPTHS).eval()
-    full, half = torch.zeros(1, 8, 256, 256), torch.zeros(1, dims["texture_channels"] + 6, 128, 128)
+    full, half = torch.zeros(1, 8, 64, 64), torch.zeros(1, dims["texture_channels"] + 6, 32, 32)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         picture, new = generator(full, half)
-    assert picture.shape == (1, 3, 256, 256) and new.shape == (1, 1, 256, 256)
-    assert 2.5e9 < counter.get_total_flops() < 5e9
+    assert picture.shape == (1, 3, 64, 64) and new.shape == (1, 1, 64, 64)
+    # all of it is convolutions, whose work grows with the area: 16 times as much at 256 px
+    assert 2.5e9 < 16 * counter.get_total_flops() < 5e9
     assert sum(p.numel() for p in generator.parameters()) < 2e6
 
 
