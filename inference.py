@@ -21,13 +21,14 @@ from deepspeech import AudioError
 from models.checkpoint import CheckpointError
 from models.onnx_backend import OnnxError
 from models.person import PersonError
+from models.provenance import ProvenanceError
 from models.style import StyleError
 from scripts.inference import mesh, options
 from scripts.inference.run import run
 
 USER_ERRORS = (
     AssetError, AudioError, CheckpointError, FaceModelError, FitError, ImageError, NoFaceError, OnnxError, PersonError,
-    StyleError, TextureError, TrackError, VideoError, OSError,
+    ProvenanceError, StyleError, TextureError, TrackError, VideoError, OSError,
 )  # fmt: skip
 
 

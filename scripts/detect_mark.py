@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from data_process.video import VideoError, probe, read_frames
-from models import mark
+from models import mark, provenance
 
 
 def look(path):
@@ -25,7 +25,9 @@ def look(path):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
-    parser.add_argument("--json", action="store_true", help="one line of JSON a video")
+    parser.add_argument(
+        "--json", action="store_true", help="one line of JSON a video, also whether a C2PA manifest is in it"
+    )
     args = parser.parse_args(argv)
     status = 0
     for path in args.videos:
@@ -37,7 +39,8 @@ def main(argv=None):
             continue
         status = max(status, 0 if found.found else 1)
         if args.json:
-            print(json.dumps({"video": str(path)} | found.as_dict()))
+            signed = provenance.read(path) is not None
+            print(json.dumps({"video": str(path), "c2pa": signed} | found.as_dict()))
         else:
             said = f"synthetic, payload {found.payload}" if found.found else "no mark"
             print(

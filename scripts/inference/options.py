@@ -116,6 +116,13 @@ def _add_picture(p):
     )
     p.add_argument("--name", help="name of the results; default: picture__sound__style")
     p.add_argument("--overwrite", action="store_true", help="replace results of the same name")
+    p.add_argument(
+        "--c2pa",
+        nargs=2,
+        type=Path,
+        metavar=("CHAIN", "KEY"),
+        help="also sign a C2PA manifest that says the video is synthetic: certificate chain and key of your own, PEM, ES256",
+    )
 
 
 def check(args, p):

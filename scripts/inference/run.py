@@ -8,7 +8,7 @@ import torch
 
 import deepspeech
 from data_process.video import read_frames
-from models import RENDERERS, checkpoint, find, mark
+from models import RENDERERS, checkpoint, find, mark, provenance
 from models.person import Person, PersonError
 from scripts.inference import draw, encode, motion, networks, sources
 from scripts.inference.person import PersonDrawer
@@ -75,6 +75,8 @@ def make_drawer(args, method, person, device):
 
 def run(args):
     """The whole job; returns the paths of the videos."""
+    if args.c2pa:
+        provenance.check(*args.c2pa)
     person = load_person(args)
     views = draw.person_views(args) if person else ("",)
     names, base = result_names(args, views)
@@ -106,6 +108,8 @@ def run(args):
     paths = [path for name in shown for path in video_paths(args, name, views)]
     with closing(encode.pictures(streams)) as pictures:
         encode.encode(paths, pictures, n_frames, wav, stamp=mark.stamp)
+    for path in paths if args.c2pa else ():
+        provenance.sign(path, *args.c2pa)
     made, seconds = n_frames * len(names), time.perf_counter() - started
     print(f"{made} frames in {seconds:.1f} s: {made / seconds:.1f} frames a second, sound to file")
     return paths
