@@ -4,7 +4,7 @@
     python -m scripts.pose_report data/runs/poses.jsonl                               the table of what was measured
 
 Rows: ours (`models.headpose_habit`); tmm, the TMM 2022 preset (--tmm: a checkpoint of configs/headpose_tmm.yaml); replay, the 2020
-paper's mode a (source frames by key frames, here of tmm's roll); ping-pong, its mode b; a still head; ours with another speaker's
+paper's mode a (source frames by key frames of the roll that tmm, or without it ours, foretells); ping-pong, its mode b; a still head; ours with another speaker's
 behaviour. Means over cases, in brackets 95 % bootstrap intervals over cases; "seeds" is the mean deviation over seeds. The rank is over
 rows within a case by angle, spectrum and beats.
 """
@@ -132,9 +132,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("metrics", nargs="?", type=Path, help="lines that were measured")
     parser.add_argument("--lmdb", help="store to measure on")
-    parser.add_argument(
-        "--tmm", help="checkpoint of headpose, preset tmm; without it the rows tmm and replay are left out"
-    )
+    parser.add_argument("--tmm", help="checkpoint of headpose, preset tmm; without it the row tmm is left out")
     parser.add_argument("--output", type=Path, default=Path("data/runs/poses.jsonl"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument(

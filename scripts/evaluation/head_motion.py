@@ -105,10 +105,13 @@ def make(row, case, held, habits, tmm, seed):
         return learnt[ping_pong(len(learnt), n, start=seed * 61)]
     if row == "still":
         return np.repeat(mean[None], n, 0)
-    if tmm is None:
+    if tmm is not None:
+        motion = tmm.generate({"cepstra": held.cepstra}, stretch(learnt, LEARN_FRAMES), n)
+        pose = mean + np.concatenate([motion["angle"], motion["trans"]], 1)
+    elif row == "tmm":
         return None
-    motion = tmm.generate({"cepstra": held.cepstra}, stretch(learnt, LEARN_FRAMES), n)
-    pose = mean + np.concatenate([motion["angle"], motion["trans"]], 1)
+    else:
+        pose = make("ours", case, held, habits, tmm, seed)
     return pose if row == "tmm" else learnt[assign(learnt, pose, "keyframes")]
 
 
