@@ -4,9 +4,9 @@
     python -m scripts.pose_report data/runs/poses.jsonl                               the table of what was measured
 
 Rows: ours (`models.headpose_habit`); tmm, the TMM 2022 preset (--tmm: a checkpoint of configs/headpose_tmm.yaml); replay, the 2020
-paper's mode a (source frames by key frames of the roll that tmm, or without it ours, foretells); ping-pong, its mode b; a still head; ours with another speaker's
-behaviour. Means over cases, in brackets 95 % bootstrap intervals over cases; "seeds" is the mean deviation over seeds. The rank is over
-rows within a case by angle, spectrum and beats.
+paper's mode a (source frames by key frames of the roll that tmm, or without it ours, foretells); ping-pong, its mode b; a still head;
+ours with another speaker's behaviour. Means over cases, in brackets 95 % bootstrap intervals over cases; "seeds" is the mean deviation
+over seeds. The rank is over rows within a case by angle, spectrum and beats.
 """
 
 import argparse
