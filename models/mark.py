@@ -9,7 +9,7 @@ a lattice of step `STEP`, whose offset follows from key and payload; what was in
 in marks that are added and looked for by correlation. Waves as slow as these (4 to 11 to a frame's side) are what a codec keeps.
 Cells are shares of the frame, so any size and shape finds them again; a block looks at itself only, so still surroundings get a
 still mark. Cropping
-loses it.
+loses it from plain sight; `detect_cropped` tries where the borders may have been.
 
 A detector asks how near all 256 measures are to their lattices, in stretches of one frame to all: a codec that saves writes the mark
 well into key frames only, and lets it fade where the picture moves. In an unmarked film measures lie anywhere, and the score of each
@@ -18,6 +18,7 @@ stretch, payload and mirroring is a standard normal number at most: one in 10,00
 
 import functools
 import hashlib
+import itertools
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -30,6 +31,8 @@ FLAT_SHARE, ROUGH = 0.6, 8.0  # how far measures of a flat block are moved; devi
 KEY = b"idiolect synthetic mark 1"
 SYNTHETIC = 1  # payload of a video made by this program; 0 to 255
 THRESHOLD = 6.2
+MOST_CROPPED, CROP_STEP = 0.06, 0.006  # shares of a side that `detect_cropped` thinks of
+CROP_THRESHOLD = 7.2  # of some ten thousand borders tried in a frame, one in a million unmarked frames passes it
 SAMPLED_FRAMES = 120  # of a video, spread over its length, are enough
 LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
@@ -73,6 +76,48 @@ def detect(frames):
     score = float(scores.max())
     found = score >= THRESHOLD
     return Detection(found, int(payload) if found else None, score, len(phases), bool(mirrored) and found)
+
+
+def detect_cropped(frames, most=MOST_CROPPED):
+    """Detection of the standard payload in frames of which up to `most` of the original's width or height was cut off at each side.
+
+    Takes some seconds for each of the frames: give it few, key frames if possible.
+    """
+    best, count = 0.0, 0
+    for frame in frames:
+        count += 1
+        best = max(best, _search_borders(frame, most))
+    found = best >= CROP_THRESHOLD
+    return Detection(found, SYNTHETIC if found else None, best, count, False)
+
+
+def _search_borders(frame, most):
+    """Best score of one frame over the shares cut off at its left, right, top and bottom: a coarse grid, then small steps."""
+    luma = cv2.transform(frame, LUMA).astype(np.float32)
+    side = 4 * CELLS
+    luma = cv2.resize(luma, (side, side), interpolation=cv2.INTER_AREA if min(luma.shape) > side else cv2.INTER_LINEAR)
+    luma, offsets = cv2.boxFilter(luma, -1, (5, 5)), _offsets(SYNTHETIC)
+
+    def score(left, right, top, bottom):
+        across, down = 1 / (1 - left - right), 1 / (1 - top - bottom)  # of the original, in sides of what is left
+        steps = np.array([[4 * across, 0, 0], [0, 4 * down, 0]])
+        steps[:, 2] = [side * -left * across + 2 * across - 0.5, side * -top * down + 2 * down - 0.5]
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        cells = cv2.warpAffine(luma, steps, (CELLS, CELLS), flags=how, borderMode=cv2.BORDER_REPLICATE)
+        return float(np.cos(2 * np.pi / STEP * (_measure(cells) - offsets)).sum() * np.sqrt(2 / offsets.size))
+
+    shares = np.arange(0, most + CROP_STEP / 2, CROP_STEP)
+    found = sorted(((score(*cut), cut) for cut in itertools.product(shares, repeat=4)), reverse=True)[:20]
+    best = found[0][0]
+    for value, cut in found:
+        for step in (CROP_STEP / 2, CROP_STEP / 4):
+            for k in range(4):
+                for move in (-step, step):
+                    tried = [max(share + move * (n == k), 0) for n, share in enumerate(cut)]
+                    if (better := score(*tried)) > value:
+                        value, cut = better, tried
+        best = max(best, value)
+    return best
 
 
 def _phases(cells):

@@ -27,3 +27,14 @@ def test_files_are_told_apart(tmp_path, capsys):
 def test_an_unreadable_file_is_named(tmp_path, capsys):
     (tmp_path / "no.mp4").write_bytes(b"nothing")
     assert detect_mark.main([str(tmp_path / "no.mp4")]) == 2 and "no.mp4" in capsys.readouterr().err
+
+
+def test_cut_borders_are_searched_for_on_request(tmp_path, capsys):
+    for name, frames in {"marked": [mark.stamp(frame) for frame in film(1, 4)], "plain": film(1, 4)}.items():
+        with VideoWriter(tmp_path / f"{name}.mp4", threads=1) as video:
+            for frame in frames:
+                video.write(np.ascontiguousarray(frame[6:252, 10:248]))
+    marked, plain = (str(tmp_path / f"{name}.mp4") for name in ("marked", "plain"))
+    assert detect_mark.main([marked]) == 1
+    assert detect_mark.main([marked, "--crops"]) == 0
+    assert detect_mark.main([plain, "--crops"]) == 1
