@@ -249,6 +249,24 @@ class NeuralTexture(nn.Module):
         return found
 
 
+def enlarged(picture, composite, fine):
+    """Pictures (B, 3, S, S) at the size of finer composites of the same frames: what the network changed is laid on their background,
+    which has the source's own detail; the mouth, which the network makes anew, is only made larger.
+
+    composite: that of `picture`; fine: a `Composite` at a whole multiple of S. Sharper to the eye than the picture made larger, though by
+    half a dB farther from the real one, as detail that lies a pixel off counts as an error.
+    """
+    scale = fine.background.shape[-1] / picture.shape[-1]
+    reach = MOUTH_GROWTH // 2
+    mouth = F.avg_pool2d(F.max_pool2d(composite.mouth, MOUTH_GROWTH, 1, reach), MOUTH_GROWTH, 1, reach)
+    change, mouth = (
+        F.interpolate(x, scale_factor=scale, mode="bilinear") for x in (picture - composite.background, mouth)
+    )
+    large = F.interpolate(picture, scale_factor=scale, mode="bicubic")
+    detailed = fine.background + change
+    return (detailed + mouth * (large - detailed)).clamp(0, 1)
+
+
 class Frozen:
     """A loss that is no part of a module's state and that copies of the module share."""
 

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from data_process.pictures import Footage, PictureWindows
 from models import RENDERERS, find
 from models.composite import Composite
-from models.neural_texture import DEPTHS, PRESETS, WIDTHS, NeuralTexture
+from models.neural_texture import DEPTHS, PRESETS, WIDTHS, NeuralTexture, enlarged
 from models.neural_texture_networks import Generator, TextureEncoder, first_texture, sample_texture
 from tests.made_person import made_person
 
@@ -165,6 +165,20 @@ def test_frames_rendered_one_by_one_equal_a_batch(windows, people):
         together, _ = model(composite, before)
     for k, (picture, _, _) in enumerate(frames):
         assert (together[k] * 255 - torch.from_numpy(picture).permute(2, 0, 1)).abs().max() <= 1.5
+
+
+def test_enlarged_pictures_keep_the_detail_of_the_finer_composite_and_the_made_mouth():
+    def composite(size, background):
+        mouth = torch.zeros(1, 1, size, size)
+        mouth[..., 3 * size // 4 :] = 1
+        return Composite(background, background, mouth, torch.zeros(1, size, size, 2), background, mouth)
+
+    fine = composite(64, torch.rand(1, 3, 64, 64) * 0.8)
+    small = composite(32, torch.nn.functional.avg_pool2d(fine.background, 2))
+    out = enlarged(small.background + 0.1, small, fine)
+    assert torch.allclose(out[..., :32], fine.background[..., :32] + 0.1, atol=1e-5)
+    flat = enlarged(torch.full_like(small.background, 0.5), small, fine)
+    assert torch.allclose(flat[..., 60:], torch.full_like(flat[..., 60:], 0.5), atol=1e-5)
 
 
 def test_a_composite_moves_between_devices():
