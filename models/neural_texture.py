@@ -258,7 +258,8 @@ def enlarged(picture, composite, fine):
     """
     scale = fine.background.shape[-1] / picture.shape[-1]
     reach = MOUTH_GROWTH // 2
-    mouth = F.avg_pool2d(F.max_pool2d(composite.mouth, MOUTH_GROWTH, 1, reach), MOUTH_GROWTH, 1, reach)
+    mouth = F.max_pool2d(composite.mouth, MOUTH_GROWTH, 1, reach)
+    mouth = F.avg_pool2d(mouth, MOUTH_GROWTH, 1, reach, count_include_pad=False)
     change, mouth = (
         F.interpolate(x, scale_factor=scale, mode="bilinear") for x in (picture - composite.background, mouth)
     )
