@@ -78,6 +78,8 @@ def found_own(lines):
 
 def same_speaker(lines):
     """Per behaviour whose speaker has another: is the nearest other code, each number in its own deviation, that speaker's."""
+    if not lines:
+        return np.zeros(0)
     codes, speakers = np.array([line["code"] for line in lines]), np.array([line["speaker"] for line in lines])
     codes = codes / np.maximum(codes.std(0), 1e-9)
     far = np.linalg.norm(codes[:, None] - codes[None], axis=-1)
@@ -117,10 +119,8 @@ def table(lines):
             f"Own behaviour is nearest to held-out motion: {interval(hits)} of cases, of {n} speakers (chance {1 / n:.2f})."
         )
     drifts = [line for line in lines if line["row"] == "behaviour"]
-    if len(drifts) > 1:
-        out.append(
-            f"Behaviour codes: the nearest other one is the same speaker's in {interval(same_speaker(drifts))} of cases."
-        )
+    if len(found := same_speaker(drifts)):
+        out.append(f"Behaviour codes: the nearest other one is the same speaker's in {interval(found)} of cases.")
         worst = {name: max(line[name] for line in drifts) for name in ("outside", "beyond_deg", "mean_deg")}
         out.append(f"Three minutes of sound, worst case: {100 * worst['outside']:.1f} % of frames beyond the extremes learnt, at most "
                    f"{worst['beyond_deg']:.2f} degrees; no third's mean is further than {worst['mean_deg']:.2f} degrees off.")  # fmt: skip
