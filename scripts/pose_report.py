@@ -121,6 +121,7 @@ def table(lines):
     drifts = [line for line in lines if line["row"] == "behaviour"]
     if len(found := same_speaker(drifts)):
         out.append(f"Behaviour codes: the nearest other one is the same speaker's in {interval(found)} of cases.")
+    if drifts:
         worst = {name: max(line[name] for line in drifts) for name in ("outside", "beyond_deg", "mean_deg")}
         out.append(f"Three minutes of sound, worst case: {100 * worst['outside']:.1f} % of frames beyond the extremes learnt, at most "
                    f"{worst['beyond_deg']:.2f} degrees; no third's mean is further than {worst['mean_deg']:.2f} degrees off.")  # fmt: skip
