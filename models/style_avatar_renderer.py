@@ -83,6 +83,18 @@ class ProperVgg(LegacyVgg):
         return self.loss(to_picture(made), to_picture(real))
 
 
+class InScene(nn.Module):
+    """Looked-up texture (B, n, S, S), background (B, 3, S, S) and mask (B, 1, S, S) -> (picture with the painted face in it, mask)."""
+
+    def __init__(self, painter):
+        super().__init__()
+        self.painter = painter
+
+    def forward(self, found, background, mask):
+        face = to_picture(self.painter(found).float())
+        return background + mask * (face - background), mask
+
+
 class StyleAvatarRenderer(nn.Module):
     """settings: preset, dims; stats: `about()` of data_process.pictures.PictureWindows."""
 
@@ -107,7 +119,7 @@ class StyleAvatarRenderer(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0, FIRST_SPREAD)
                 nn.init.zeros_(module.bias)
-        self.stage = self.perceptual = self._seen = None
+        self.stage = self.perceptual = self._seen = self._neural = None
         self._made = (None,)
 
     def attach(self, train_set):
@@ -199,28 +211,45 @@ class StyleAvatarRenderer(nn.Module):
         error = ((to_picture(made) - to_picture(real)).square() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)) + 1)
         return self._distances(made, found, real) | {"face_db": (-10 * error.clamp_min(1e-10).log10()).mean()}
 
+    @property
+    def generator(self):
+        """What draws a frame from `inputs`."""
+        return InScene(self.painter)
+
+    @torch.no_grad()
+    def meet(self, compositor, textures=None):
+        """Make the neural texture of the person whose frames `inputs` and `render` are asked for next.
+
+        textures (9, A, A): see `first_frames`; by default the person's whole texture, three times.
+        """
+        if textures is None:
+            whole = torch.from_numpy(compositor.colour).permute(2, 0, 1)[None] / 255.0
+            textures = to_network(F.interpolate(whole, self.dims["texture_size"], mode="area")[0]).repeat(
+                N_TEXTURES, 1, 1
+            )
+        self._neural = self.encoder(textures[None].to(next(self.parameters()).device))
+
+    def inputs(self, composite, before=None, person=None):
+        """What the generator takes for one frame's composite; before and person are other renderers' affair."""
+        return sample_texture(self._neural, composite.uv) * composite.mask, composite.background, composite.mask
+
+    def examples(self, size):
+        """Tensors that the generator is called with."""
+        return tuple(torch.zeros(1, n, size, size) for n in (self.dims["texture_channels"], 3, 1))
+
     @torch.no_grad()
     def render(self, compositor, sources, id, exp, angle, trans, gamma, affine, textures=None):
         """Yield (picture (S, S, 3) uint8 RGB, new (S, S) float32 0..1, mask (S, S) of the head) of each frame.
 
-        sources: iterable of `composite.Source`, one a frame; the face is laid on each one's background. textures (9, A, A): see
-        `first_frames`; by default the person's whole texture, three times.
+        sources: iterable of `composite.Source`, one a frame; the face is laid on each one's background. textures: as in `meet`.
         """
-        if textures is None:
-            whole = F.interpolate(
-                torch.from_numpy(compositor.colour).permute(2, 0, 1)[None] / 255.0,
-                self.dims["texture_size"],
-                mode="area",
-            )
-            textures = to_network(whole[0]).repeat(N_TEXTURES, 1, 1)
-        neural = self.encoder(textures[None])
+        self.meet(compositor, textures)
+        generator, device = self.generator, next(self.parameters()).device
         for t, source in enumerate(sources):
             state = (torch.as_tensor(x)[t : t + 1] for x in (id, exp, angle, trans, gamma, affine))
-            c = compositor.make([source], *state)
-            face = to_picture(self.painter(sample_texture(neural, c.uv) * c.mask))
-            picture = c.background + c.mask * (face - c.background)
-            picture = (picture[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-            yield picture, c.mask[0, 0].numpy(), c.mask[0, 0].numpy()
+            composite = compositor.make([source], *state).to(device)
+            picture, new = (x[0].cpu() for x in generator(*self.inputs(composite)))
+            yield (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy(), new[0].numpy(), new[0].numpy()
 
 
 class Given:

@@ -34,7 +34,7 @@ from models.style_avatar_renderer import StyleAvatarRenderer
 
 N_EXP, N_POSE, N_DEEPSPEECH = 64, 7, 29
 STATISTICS = ("m_m", "m_s", "s_m", "s_s", "d_s_m", "d_s_s")
-FRAME_SIZE = 224
+FRAME_SIZE, HEADS = 224, 1.5  # pixels a side of the frames, and heights of the head
 FILES = ("backbone", "tex_encoder", "face_unet")
 
 
@@ -158,7 +158,7 @@ def convert_renderer(encoder, painter, output, face, known=None, settings=None):
     """tex_encoder.pkl and face_unet.pkl -> checkpoint of style_avatar_renderer. known, settings: of a smaller network, for tests."""
     weights = {f"encoder.{name}": x for name, x in renamed(encoder, "tex_encoder", known).items()}
     weights |= {f"painter.{name}": x for name, x in renamed(painter, "face_unet", known).items()}
-    stats = {"face_model": face.name, "face_model_hash": face.hash, "size": FRAME_SIZE, "n_people": 1}
+    stats = {"face_model": face.name, "face_model_hash": face.hash, "size": FRAME_SIZE, "n_people": 1, "heads": HEADS}
     with torch.device("meta"):
         renderer = StyleAvatarRenderer(settings or {"preset": "paper", "dims": {}}, stats, face)
     own = {name for name in renderer.state_dict() if not name.startswith(renderer.not_released)}

@@ -53,6 +53,8 @@ class PersonDrawer:
         self.affine = (to_3x3(self.to_crop) @ to_3x3(camera.invert_affine(torch.from_numpy(one)).numpy()))[:2]
         self.id = np.median(self.state["id"][track.valid], 0).astype(np.float32)
         self.renderer.to(self.device)
+        if hasattr(renderer, "meet"):  # it takes people it was not trained on
+            renderer.meet(self.compositor)
         self.generator = generator_on(renderer.generator, self._examples(), backend, self.device)
         self.rim = paste_back.feather(self.size)
         self._begin()
@@ -69,6 +71,8 @@ class PersonDrawer:
 
     def _examples(self):
         """Tensors that the generator is called with."""
+        if hasattr(self.renderer, "examples"):
+            return tuple(x.to(self.device) for x in self.renderer.examples(self.size))
         n_half = self.renderer.generator.stem.in_channels - 4 * self.renderer.generator.FULL
         full, half = self.size, self.size // 2
         shapes = (1, self.renderer.generator.FULL, full, full), (1, n_half, half, half)
