@@ -200,7 +200,7 @@ class PictureWindows(Dataset):
             "face_model": model.name,
             "face_model_hash": model.hash,
             "size": size,
-            "crop_heads": self.people[0].heads,
+            "heads": self.people[0].heads,
             "n_people": len(self.people),
         }
 

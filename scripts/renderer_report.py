@@ -183,7 +183,7 @@ def report(folder, run, output, n_frames):
     """Everything about one person; returns {row: {measure: value}}."""
     model = checkpoint.load(run)
     about = json.loads((folder / "person.json").read_text())
-    person = Footage.load(folder, model.stats["size"], model.stats["crop_heads"])
+    person = Footage.load(folder, model.stats["size"], model.stats["heads"])
     track = FaceTrack.load(folder / "track.npz")
     held = np.arange(about["learning"][1], len(person))
     held = held[person.valid[held]][:n_frames]
