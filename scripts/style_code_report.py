@@ -2,7 +2,8 @@
 
     python -m scripts.style_code_report --checkpoint data/runs/learnt [--plain data/runs/plain] --lmdb data/lmdb/world [--strangers LMDB]
 
-Retrieval: every clip of the test split is looked for among the speakers' means over the train split; of --strangers, a store of people
+Retrieval: every clip of the test split, and every stretch of 2 s of it, is looked for among the speakers' means over the train split,
+whose speakers the encoder knows; of --strangers, a store of people
 who were never trained on, the first half of every clip among the second halves. Lips: test clips spoken in the speaker's style, measured
 on the train split, by the checkpoint with its code, the same without, and --plain, a run that never had one.
 """
@@ -34,6 +35,18 @@ def clip_styles(method, store, split, parts=1):
         pieces = [track.select(slice(n * size, (n + 1) * size)) for n in range(parts)]
         if size >= MIN_FRAMES and all(piece.valid.any() for piece in pieces):
             found.append((clip["speaker"], [method.measured_style(piece, clip["name"]) for piece in pieces]))
+    return found
+
+
+def stretch_styles(method, store, split):
+    """[(speaker, Style)] of the stretches of MIN_FRAMES frames of the clips of a split."""
+    found = []
+    for k, clip in enumerate(store.clips(split)):
+        track = store.track(split, k)
+        for start in range(0, len(track) - MIN_FRAMES + 1, MIN_FRAMES):
+            piece = track.select(slice(start, start + MIN_FRAMES))
+            if piece.valid.any():
+                found.append((clip["speaker"], method.measured_style(piece, clip["name"])))
     return found
 
 
@@ -85,10 +98,14 @@ def report(method, plain, path, strangers):
     train, test = ([(who, parts[0]) for who, parts in found] for found in (train, test))
     if not train or not test:
         raise StoreError(f"{path}: no clips of {MIN_FRAMES} frames in train and test")
-    sides = [([who for who, _ in found], codes(method, [style for _, style in found])) for found in (test, train)]
-    if len(set(sides[1][0])) > 1:
-        print_retrieval(Path(path).name, *sides, weigh=True)
-    means = {who: Style.average([s for name, s in train if name == who]) for who in dict.fromkeys(sides[1][0])}
+    whole, short, known = (
+        ([who for who, _ in found], codes(method, [style for _, style in found]))
+        for found in (test, stretch_styles(method, store, "test"), train)
+    )
+    if len(set(known[0])) > 1:
+        print_retrieval(f"{Path(path).name}, clips", whole, known, weigh=True)
+        print_retrieval(f"{Path(path).name}, 2 s", short, known, weigh=True)
+    means = {who: Style.average([s for name, s in train if name == who]) for who in dict.fromkeys(known[0])}
     reader, geometry = ClipReader(path, "test"), MotionGeometry(method.face)
     silent = {who: Style.average([style]) for who, style in means.items()}
     for style in silent.values():
