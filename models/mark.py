@@ -34,7 +34,6 @@ THRESHOLD = 6.2
 MOST_CROPPED, CROP_STEP = 0.06, 0.006  # shares of a side that `detect_cropped` thinks of
 CROP_THRESHOLD = 7.2  # of some ten thousand borders tried in a frame, one in a million unmarked frames passes it
 SAMPLED_FRAMES = 120  # of a video, spread over its length, are enough
-LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def detect_cropped(frames, most=MOST_CROPPED):
 
 def _search_borders(frame, most):
     """Best score of one frame over the shares cut off at its left, right, top and bottom: a coarse grid, then small steps."""
-    luma = cv2.transform(frame, LUMA).astype(np.float32)
+    luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     side = 4 * CELLS
     luma = cv2.resize(luma, (side, side), interpolation=cv2.INTER_AREA if min(luma.shape) > side else cv2.INTER_LINEAR)
     luma, offsets = cv2.boxFilter(luma, -1, (5, 5)), _offsets(SYNTHETIC)
@@ -173,7 +172,11 @@ def _waves():
 
 def _cells(frame):
     """Mean luma of the cells, (64, 64) float32, 0 to 255."""
-    luma = cv2.transform(frame, LUMA)  # uint8: rounding of a pixel is lost in the mean of a cell
+    luma = cv2.cvtColor(
+        np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY
+    )  # what is rounded off a pixel is lost in the mean
+    while min(luma.shape) >= 4 * CELLS:  # halving is ten times as fast as other areas
+        luma = cv2.resize(luma, (luma.shape[1] // 2, luma.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return cv2.resize(luma.astype(np.float32), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
 
 
