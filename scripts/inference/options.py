@@ -95,6 +95,11 @@ def _add_picture(p):
         "(a walk through the clip near the head's pose), keyframes or ping_pong (the headpose paper's)",
     )
     p.add_argument(
+        "--no_detail",
+        action="store_true",
+        help="a person's whole frames: the network's picture enlarged, without the clip's finer detail; faster",
+    )
+    p.add_argument(
         "--preprocess",
         choices=["full", "crop"],
         default="full",

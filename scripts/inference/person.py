@@ -6,68 +6,62 @@ network; and whoever reads the pictures, in whose thread they are laid back.
 """
 
 import copy
-from collections import OrderedDict
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import torch
 
-from data_process.pictures import crop_state, cut_square, head_square, square_affine
-from deep_3drecon import camera
+from data_process.pictures import head_square
 from models import background, headpose_track, paste_back, sources
-from models.composite import Compositor
+from models.neural_texture import enlarged
+from scripts.inference.crop import PersonCrop
 from scripts.inference.encode import AHEAD, beside
 from scripts.inference.networks import drawing, generator_on
 
-SOURCES_KEPT = 256  # about 1 MB each at 256 px
-STATE = ("id", "exp", "angle", "trans", "affine")
 BACKGROUNDS = ("hold", *background.MODES)
+MOST_DETAIL, DETAIL_FROM = (
+    3,
+    1.3,
+)  # times the network's size at most; pixels of the frame for one of the crop from which it is worth it
 
 
 class PersonDrawer:
-    """Draws one person. renderer: a trained `NeuralTexture` of this person.
+    """Draws one person. renderer: a trained `NeuralTexture`, or another with `generator` and `inputs`.
 
     mode: how `plan` chooses sources for a whole motion: hold (`models.sources`: as long as they fit) or a mode of `background.assign`.
     Without a plan, as in a stream, whose end is not known, all frames come from the one source nearest to the usual pose.
-    n_ahead: frames that may wait between two threads; 0: all in one.
+    detail: whole frames get the source's own detail where they are finer than the crop. n_ahead: frames that may wait between two
+    threads; 0: all in one.
     """
 
     group = 1
 
-    def __init__(
-        self, person, renderer, views, backend="torch", mode="hold", poisson=False, n_ahead=AHEAD, device="cpu"
-    ):
-        self.n_ahead, self.device = n_ahead, torch.device(device)
-        self.person, self.renderer, self.views, self.mode, self.poisson = person, renderer, tuple(views), mode, poisson
-        self.size, self.model = renderer.stats["size"], person.model
+    def __init__(self, person, renderer, views, backend="torch", mode="hold", detail=True, n_ahead=AHEAD, device="cpu"):
+        self.person, self.views, self.mode = person, tuple(views), mode
+        self.n_ahead, self.device, self.size = n_ahead, torch.device(device), renderer.stats["size"]
         first, end = person.learning
         track = person.track.select(slice(first, end))
-        self.first, self.square = first, head_square(track, self.model, renderer.stats["heads"])
-        self.state = crop_state(track, self.square, self.size)
-        self.compositor = Compositor(self.model, person.texture, self.size)
-        self.to_crop = square_affine(self.square, self.size)
-        angle, trans, one = headpose_track.still_pose(track)
-        self.pose = np.concatenate([angle, trans], 1)
-        self.learnt = np.flatnonzero(track.valid)
+        square = head_square(track, person.model, renderer.stats["heads"])
+        angle, trans, still = headpose_track.still_pose(track)
+        self.pose, self.learnt = np.concatenate([angle, trans], 1), np.flatnonzero(track.valid)
         self.home = self.pose[self.learnt].mean(0)
-        self.affine = (to_3x3(self.to_crop) @ to_3x3(camera.invert_affine(torch.from_numpy(one)).numpy()))[:2]
-        self.id = np.median(self.state["id"][track.valid], 0).astype(np.float32)
-        self.renderer.to(self.device)
-        if hasattr(renderer, "meet"):  # it takes people it was not trained on
-            renderer.meet(self.compositor)
-        self.generator = generator_on(renderer.generator, self._examples(), backend, self.device)
-        self.rim = paste_back.feather(self.size)
+        self.crop = PersonCrop(person, track, first, square, still, self.size)
+        times = int(np.clip(np.ceil(square[2] / self.size), 1, MOST_DETAIL))
+        wanted = detail and "_full" in self.views and square[2] > DETAIL_FROM * self.size
+        self.fine = PersonCrop(person, track, first, square, still, times * self.size) if wanted else None
+        self.renderer = self._ready(renderer)
+        self.generator = generator_on(self.renderer.generator, self._examples(), backend, self.device)
         self._begin()
 
-    def _begin(self):
-        self._sources, self.chosen, self.n_drawn, self.before = OrderedDict(), None, 0, None
-
-    def again(self, n_ahead=None):
-        """A drawer of another video of the same person; shares what does not change."""
-        other = copy.copy(self)
-        other._begin()
-        other.n_ahead = self.n_ahead if n_ahead is None else n_ahead
-        return other
+    def _ready(self, renderer):
+        """The renderer of this person alone, on the device."""
+        if hasattr(renderer, "personal") and renderer.stats["n_people"] > 1:
+            renderer = renderer.personal(self.person.texture)
+        renderer.to(self.device)
+        if hasattr(renderer, "meet"):  # it takes people it was not trained on
+            renderer.meet(self.crop.compositor)
+        return renderer
 
     def _examples(self):
         """Tensors that the generator is called with."""
@@ -77,6 +71,20 @@ class PersonDrawer:
         full, half = self.size, self.size // 2
         shapes = (1, self.renderer.generator.FULL, full, full), (1, n_half, half, half)
         return tuple(torch.zeros(shape, device=self.device) for shape in shapes)
+
+    def _begin(self):
+        self.chosen, self.n_drawn, self.before = None, 0, None
+
+    def again(self, n_ahead=None):
+        """A drawer of another video of the same person; shares what does not change."""
+        other = copy.copy(self)
+        other._begin()
+        other.n_ahead = self.n_ahead if n_ahead is None else n_ahead
+        other.crop, other.fine = copy.copy(self.crop), copy.copy(self.fine)
+        for crop in (other.crop, other.fine):
+            if crop is not None:
+                crop.forget()
+        return other
 
     def rest(self, motion):
         """A person's own motion is taken as it is."""
@@ -102,56 +110,46 @@ class PersonDrawer:
         chosen = self.chosen[self.n_drawn : self.n_drawn + n] if self.chosen else [(self._usual(), None, 0.0)] * n
         self.n_drawn += n
         composites = beside(self._composites(motion, chosen), self.n_ahead)
-        for source, picture in beside(self._pictures(composites), self.n_ahead):
-            yield tuple(self._full(source, picture) if view == "_full" else picture for view in self.views)
+        for source, picture, fine in beside(self._pictures(composites), self.n_ahead):
+            yield tuple(self._full(source, fine) if view == "_full" else picture for view in self.views)
 
     def _composites(self, motion, chosen):
-        """((source frame, second, its share), Composite) of each frame."""
+        """(source, Composite, the finer one or None) of each frame."""
         pose = self._new_pose(motion).astype(np.float32)
         with drawing():
-            for t, (first, second, share) in enumerate(chosen):
-                light = self.state["gamma"]
-                gamma = light[first] if second is None else (1 - share) * light[first] + share * light[second]
-                state = (self.id, motion["exp"][t], pose[t, :3], pose[t, 3:], gamma, self.affine)
-                state = [np.asarray(x, np.float32)[None] for x in state]
-                if second is None:
-                    composite = self.compositor.make([self._source(first)], *state)
-                else:
-                    both = [self._source(first)], [self._source(second)]
-                    composite = self.compositor.faded(*both, [share], *state)
-                yield (first, second, share), composite
+            for t, source in enumerate(chosen):
+                state = motion["exp"][t], pose[t, :3], pose[t, 3:]
+                composite, fine = self.crop.composite(source, *state), None
+                if self.fine is not None:  # of which the background alone is needed: many may wait
+                    fine = self.fine.composite(source, *state)
+                    fine = replace(fine, **dict.fromkeys(("mesh", "mask", "uv", "normals", "mouth")))
+                yield source, composite, fine
 
     def _pictures(self, composites):
-        """(source, picture (S, S, 3) uint8) of each frame."""
+        """(source, picture (S, S, 3) uint8, the same as fine as it is laid back) of each frame."""
         with drawing():
-            for source, composite in composites:
+            for source, composite, fine in composites:
                 composite = composite.to(self.device)
                 before = composite.background if self.before is None else self.before
                 self.before = composite.background
-                picture, _ = self.generator(*self.renderer.inputs(composite, before))
-                picture = (picture[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8)
-                yield source, picture.contiguous().cpu().numpy()
+                made, _ = self.generator(*self.renderer.inputs(composite, before))
+                picture = detailed = to_picture(made)
+                if fine is not None:
+                    fine = replace(fine, background=fine.background.to(self.device))
+                    detailed = to_picture(enlarged(made.to(self.device), composite, fine))
+                yield source, picture, detailed
 
     def _full(self, source, picture):
         """The whole source frame with the crop laid in."""
         first, second, share = source
-        (frame,) = self.person.frames([self.first + first])
+        (frame,) = self.person.frames([self.crop.first + first])
         if second is not None:
-            (other,) = self.person.frames([self.first + second])
+            (other,) = self.person.frames([self.crop.first + second])
             frame = cv2.addWeighted(frame, 1 - share, other, share, 0)
-        return paste_back.paste(frame, picture, self.to_crop, self.rim, poisson=self.poisson)
-
-    def _source(self, index):
-        if index not in self._sources:
-            (frame,) = self.person.frames([self.first + index])
-            cut = cut_square(frame, self.square, self.size)
-            self._sources[index] = self.compositor.source(cut, *(self.state[name][index] for name in STATE))
-            if len(self._sources) > SOURCES_KEPT:
-                self._sources.popitem(last=False)
-        self._sources.move_to_end(index)
-        return self._sources[index]
+        crop = self.fine or self.crop
+        return paste_back.paste(frame, picture, crop.to_crop, crop.rim)
 
 
-def to_3x3(affine):
-    """(2, 3) -> (3, 3)."""
-    return np.concatenate([np.asarray(affine, np.float64), [[0, 0, 1]]])
+def to_picture(made):
+    """(1, 3, S, S) in [0, 1] -> (S, S, 3) uint8."""
+    return (made[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()

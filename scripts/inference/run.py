@@ -60,9 +60,9 @@ def make_drawer(args, method, person, device):
                 f"{person.renderer}: holds a renderer {checkpoint.read(person.renderer)['method']}, "
                 f"--renderer {args.renderer} was asked for"
             )
-        return PersonDrawer(
-            person, renderer, draw.person_views(args), args.backend, args.background, device=device
-        ).again
+        views = draw.person_views(args)
+        drawer = PersonDrawer(person, renderer, views, args.backend, args.background, not args.no_detail, device=device)
+        return drawer.again
     renderer = find(RENDERERS, "mesh")(method.face)
     if person is not None:
         drawer = draw.mesh_person_drawer(renderer, person, args)

@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 import inference
+from data_process.pictures import square_affine
 from data_process.video import probe, read_frames
 from deep_3drecon.face_model import load_face_model
 from deepspeech import SAMPLE_RATE, load_audio
@@ -77,8 +78,8 @@ def test_the_own_head_is_copied_from_the_clip(folder, sound, tmp_path):
 def test_pixels_outside_of_the_crop_are_those_of_the_source(folder, mode):
     person = Person.load(folder, read_frames)
     drawer = PersonDrawer(person, checkpoint.load(person.renderer), ("_full", "_face"), mode=mode)
-    drawer.square, before = (10.0, 8.0, 20.0), None
-    drawer.to_crop = np.array([[3.2, 0, -32.5], [0, 3.2, -26.1]])
+    drawer.crop.square, drawer.fine, before = (10.0, 8.0, 20.0), None, None
+    drawer.crop.to_crop = square_affine(drawer.crop.square, 64)
     motion = made_motion(6)
     drawer.plan(motion)
     for (full, face), (first, second, _) in zip(drawer.draw(motion), drawer.chosen, strict=True):
