@@ -88,7 +88,7 @@ def neural_chain(folder, size, backend="torch"):
         "heads": 1.5,
     }
     renderer = NeuralTexture({"preset": "fast", "dims": {}}, about).eval()
-    return Chain(folder, PersonDrawer(person, renderer, ("_face",), backend).again)
+    return Chain(folder, PersonDrawer(person, renderer, {"": False}, backend).again)
 
 
 def neural_256(folder):

@@ -88,6 +88,11 @@ def _add_picture(p):
         help="what draws the frames (default: mesh; with --person: the renderer that was trained, or else mesh)",
     )
     p.add_argument(
+        "--renderer_dir",
+        type=Path,
+        help="folder of a trained renderer, in place of the person's own; one that was trained on several people draws pictures too",
+    )
+    p.add_argument(
         "--background",
         choices=BACKGROUNDS,
         default="hold",
@@ -139,8 +144,10 @@ def check(args, p):
         p.error(f"--still and --pose {args.pose}: leave out one of them")
     if args.pose == "from_video" and not (args.ref_pose or args.person):
         p.error("--pose from_video: give the video or track with --ref_pose")
-    if args.renderer not in (None, "mesh") and not args.person:
-        p.error(f"--renderer {args.renderer} is trained on a person: give --person FOLDER (scripts/personalize.sh)")
+    if args.renderer not in (None, "mesh") and not (args.person or args.renderer_dir):
+        p.error(
+            f"--renderer {args.renderer} has to be trained: give --person FOLDER (scripts/personalize.sh) or --renderer_dir FOLDER"
+        )
     if args.pose is None:
         args.pose = "still" if args.still else "from_video" if args.ref_pose else "generated"
     if args.style_mix and (len(args.style_mix) > 2 or not all(0 <= share <= 1 for share in args.style_mix)):

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from data_process.pictures import head_square
-from models import background, headpose_track, paste_back, sources
+from models import background, headpose_track, paste_back, retarget, sources
 from models.neural_texture import enlarged
+from models.person import PersonError
 from scripts.inference.crop import PersonCrop
 from scripts.inference.encode import AHEAD, beside
 from scripts.inference.networks import drawing, generator_on
@@ -27,8 +28,11 @@ MOST_DETAIL, DETAIL_FROM = (
 
 
 class PersonDrawer:
-    """Draws one person. renderer: a trained `NeuralTexture`, or another with `generator` and `inputs`.
+    """Draws one person. renderer: a trained `NeuralTexture`, or another with `generator` and `inputs`, or with `render` alone, which
+    then sees the frames of one call to `draw` as a whole.
 
+    views: {ending of the video's name: is it the whole frame?}. A person of one frame is a portrait: motion is carried over from rest to
+    rest, as the mesh renderer does; others are drawn in a motion of their own.
     mode: how `plan` chooses sources for a whole motion: hold (`models.sources`: as long as they fit) or a mode of `background.assign`.
     Without a plan, as in a stream, whose end is not known, all frames come from the one source nearest to the usual pose.
     detail: whole frames get the source's own detail where they are finer than the crop. n_ahead: frames that may wait between two
@@ -38,7 +42,7 @@ class PersonDrawer:
     group = 1
 
     def __init__(self, person, renderer, views, backend="torch", mode="hold", detail=True, n_ahead=AHEAD, device="cpu"):
-        self.person, self.views, self.mode = person, tuple(views), mode
+        self.person, self.views, self.mode = person, dict(views), mode
         self.n_ahead, self.device, self.size = n_ahead, torch.device(device), renderer.stats["size"]
         first, end = person.learning
         track = person.track.select(slice(first, end))
@@ -48,14 +52,22 @@ class PersonDrawer:
         self.home = self.pose[self.learnt].mean(0)
         self.crop = PersonCrop(person, track, first, square, still, self.size)
         times = int(np.clip(np.ceil(square[2] / self.size), 1, MOST_DETAIL))
-        wanted = detail and "_full" in self.views and square[2] > DETAIL_FROM * self.size
+        wanted = detail and any(self.views.values()) and square[2] > DETAIL_FROM * self.size
         self.fine = PersonCrop(person, track, first, square, still, times * self.size) if wanted else None
-        self.renderer = self._ready(renderer)
-        self.generator = generator_on(self.renderer.generator, self._examples(), backend, self.device)
+        self.renderer, self.generator = self._ready(renderer), None
+        if hasattr(renderer, "inputs"):
+            self.generator = generator_on(self.renderer.generator, self._examples(), backend, self.device)
+        elif backend != "torch":
+            raise PersonError(f"{type(renderer).__name__}: runs with --backend torch only")
+        self.own_rest = portrait_rest(person) if len(person) == 1 else None
         self._begin()
 
     def _ready(self, renderer):
         """The renderer of this person alone, on the device."""
+        if len(self.person) == 1 and renderer.stats["n_people"] == 1 and not hasattr(renderer, "meet"):
+            raise PersonError(
+                "the renderer was trained on one person: a portrait needs one of several, see --renderer_dir"
+            )
         if hasattr(renderer, "personal") and renderer.stats["n_people"] > 1:
             renderer = renderer.personal(self.person.texture)
         renderer.to(self.device)
@@ -87,8 +99,8 @@ class PersonDrawer:
         return other
 
     def rest(self, motion):
-        """A person's own motion is taken as it is."""
-        return None
+        """What a motion on a portrait is counted from; a person's own motion is taken as it is."""
+        return None if self.own_rest is None else retarget.motion_rest(self.person.model, **motion)
 
     def plan(self, motion):
         """Choose the sources of a whole motion by its poses."""
@@ -109,9 +121,27 @@ class PersonDrawer:
         n = len(motion["exp"])
         chosen = self.chosen[self.n_drawn : self.n_drawn + n] if self.chosen else [(self._usual(), None, 0.0)] * n
         self.n_drawn += n
-        composites = beside(self._composites(motion, chosen), self.n_ahead)
-        for source, picture, fine in beside(self._pictures(composites), self.n_ahead):
-            yield tuple(self._full(source, fine) if view == "_full" else picture for view in self.views)
+        if self.own_rest is not None:
+            exp = retarget.expression(self.person.model, self.own_rest, rest or self.rest(motion), motion["exp"])
+            motion = motion | {"exp": exp}
+        if self.generator is None:
+            pictures = self._rendered(motion, chosen)
+        else:
+            pictures = self._pictures(beside(self._composites(motion, chosen), self.n_ahead))
+        for source, picture, detailed in beside(pictures, self.n_ahead):
+            yield tuple(self._full(source, detailed) if whole else picture for whole in self.views.values())
+
+    def _rendered(self, motion, chosen):
+        """As `_pictures`, by a renderer that draws a motion as a whole."""
+        chosen = [(second if share > 0.5 else first, None, 0.0) for first, second, share in chosen]
+        pose, crop = self._new_pose(motion).astype(np.float32), self.crop
+        gamma = crop.state["gamma"][[first for first, _, _ in chosen]]
+        one = [np.broadcast_to(x, (len(chosen), *x.shape)) for x in (crop.id, crop.affine)]
+        state = one[0], motion["exp"], pose[:, :3], pose[:, 3:], gamma, one[1]
+        frames = (crop.source(first) for first, _, _ in chosen)
+        drawn = self.renderer.render(crop.compositor, frames, *(np.ascontiguousarray(x) for x in state))
+        for source, (picture, _, _) in zip(chosen, drawn, strict=True):
+            yield source, picture, picture
 
     def _composites(self, motion, chosen):
         """(source, Composite, the finer one or None) of each frame."""
@@ -146,8 +176,16 @@ class PersonDrawer:
         if second is not None:
             (other,) = self.person.frames([self.crop.first + second])
             frame = cv2.addWeighted(frame, 1 - share, other, share, 0)
-        crop = self.fine or self.crop
+        crop = self.fine if self.fine is not None and len(picture) == self.fine.size else self.crop
         return paste_back.paste(frame, picture, crop.to_crop, crop.rim)
+
+
+def portrait_rest(person):
+    """`retarget.Rest` of a person of one frame."""
+    parts = {name: torch.from_numpy(np.ascontiguousarray(x[0])) for name, x in person.track.parts().items()}
+    mean = person.model.vertices(parts["id"], torch.zeros_like(parts["exp"]))
+    head = replace(person.model, mean=mean, id_basis=person.model.id_basis[..., :0])
+    return retarget.portrait_rest(head, parts["exp"])
 
 
 def to_picture(made):

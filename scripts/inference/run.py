@@ -41,35 +41,39 @@ def video_paths(args, name, views):
 
 def load_person(args):
     """The person of --person, or None."""
-    if args.person is None:
-        return None
-    person = Person.load(args.person, read_frames)
-    wanted = args.renderer or ("mesh" if person.renderer is None else None)
-    if wanted != "mesh" and person.renderer is None:
+    return None if args.person is None else Person.load(args.person, read_frames)
+
+
+def renderer_folder(args, person):
+    """Folder of the trained renderer that shall draw, or None for the mesh renderer; sets --renderer to its name."""
+    folder = args.renderer_dir or (person.renderer if person else None)
+    if folder is None and args.renderer not in (None, "mesh"):
         raise PersonError(f"{args.person}: no renderer was trained: run scripts/personalize.sh, or use --renderer mesh")
-    args.renderer = wanted or checkpoint.read(person.renderer)["method"]
-    return person
+    if folder is None or args.renderer == "mesh":
+        args.renderer = "mesh"
+        return None
+    name = checkpoint.read(folder)["method"]
+    if args.renderer not in (None, name):
+        raise PersonError(f"{folder}: holds a renderer {name}, --renderer {args.renderer} was asked for")
+    args.renderer = name
+    return folder
 
 
-def make_drawer(args, method, person, device):
-    """What draws the frames: `draw.PortraitDrawer` or `PersonDrawer`; a function that gives one for each video."""
-    if person is not None and args.renderer != "mesh":
-        renderer = checkpoint.load(person.renderer)
-        if checkpoint.read(person.renderer)["method"] != args.renderer:
-            raise PersonError(
-                f"{person.renderer}: holds a renderer {checkpoint.read(person.renderer)['method']}, "
-                f"--renderer {args.renderer} was asked for"
-            )
-        views = draw.person_views(args)
+def make_drawer(args, method, person, views, device):
+    """A function that gives a drawer (see `draw`) for each video."""
+    folder, image = renderer_folder(args, person), None
+    if person is None:
+        image = sources.read_source(args.source_image)
+    if folder is not None:
+        person = person or sources.portrait_person(image, args.source_image, method.mean_style)
+        renderer = checkpoint.load(folder)
         drawer = PersonDrawer(person, renderer, views, args.backend, args.background, not args.no_detail, device=device)
         return drawer.again
     renderer = find(RENDERERS, "mesh")(method.face)
     if person is not None:
         drawer = draw.mesh_person_drawer(renderer, person, args)
     else:
-        image = sources.read_source(args.source_image)
-        track = sources.track_portrait(image, args.source_image.name)
-        drawer = draw.portrait_drawer(renderer, image, track, args)
+        drawer = draw.portrait_drawer(renderer, image, sources.track_portrait(image, args.source_image.name), args)
     return lambda: drawer
 
 
@@ -78,13 +82,13 @@ def run(args):
     if args.c2pa:
         provenance.check(*args.c2pa)
     person = load_person(args)
-    views = draw.person_views(args) if person else ("",)
+    views = draw.person_views(args) if person else {"": args.preprocess == "full"}
     names, base = result_names(args, views)
     threads = args.threads or min(2, torch.get_num_threads())
     torch.set_num_threads(threads)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     method = networks.method_on(checkpoint.load(args.checkpoint_dir, device), args.backend)
-    drawer = make_drawer(args, method, person, device)
+    drawer = make_drawer(args, method, person, views, device)
     styles = [
         sources.load_style(text, method, args.checkpoint_dir, person).scaled(args.style_scale, method.mean_style)
         for text in args.style_clip

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 
 import deepspeech
-from data_process.face_tracks import landmarker, track_landmarks, track_video
+from data_process.face_tracks import landmarker, refine_track, track_landmarks, track_video
 from data_process.landmarks import NoFaceError
 from data_process.video import read_frames, read_image
+from deep_3drecon.atlas import build_atlas
+from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FaceTrack
+from models.person import Person
 from models.style import Style, StyleError
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
@@ -43,6 +46,13 @@ def track_portrait(image, name):
     if width < SMALL_FACE_PX:
         note(f"{name}: the face is {width:.0f} px wide; from {2 * SMALL_FACE_PX} px on the result is sharp")
     return track_landmarks(found)
+
+
+def portrait_person(image, path, style):
+    """`Person` of one picture: its track with light, its texture, and a style of somebody else's."""
+    track = refine_track(track_portrait(image, path.name), [image])
+    texture = build_atlas(track, [image], load_face_model(track.face_model))
+    return Person(track, texture, style, path, reader=lambda *_, **__: iter([image.copy()]))
 
 
 def load_track(path):

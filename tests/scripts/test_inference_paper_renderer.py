@@ -21,7 +21,7 @@ def test_a_person_is_drawn_in_the_clips_frames(tmp_path):
         folder / "renderer/best", "style_avatar_renderer", StyleAvatarRenderer({"preset": "tiny", "dims": {}}, about)
     )
     person = Person.load(folder, read_frames)
-    drawer = PersonDrawer(person, checkpoint.load(person.renderer), ("_full", "_face"))
+    drawer = PersonDrawer(person, checkpoint.load(person.renderer), {"_full": True, "_face": False})
     motion = {"exp": np.zeros((3, 52)), "angle": np.zeros((3, 3)), "trans": np.zeros((3, 3))}
     motion["exp"][2] = 0.3
     motion = {name: value.astype(np.float32) for name, value in motion.items()}

@@ -9,12 +9,12 @@ import torch
 
 import inference
 from data_process.pictures import square_affine
-from data_process.video import probe, read_frames
+from data_process.video import probe, read_frames, read_image
 from deep_3drecon.face_model import load_face_model
 from deepspeech import SAMPLE_RATE, load_audio
 from models import checkpoint, mark
 from models.neural_texture import NeuralTexture
-from models.person import Person
+from models.person import Person, PersonError
 from scripts.inference.encode import beside
 from scripts.inference.person import PersonDrawer
 from tests.made_person import SIZE, made_motion, made_person, made_track
@@ -77,7 +77,7 @@ def test_the_own_head_is_copied_from_the_clip(folder, sound, tmp_path):
 @pytest.mark.parametrize("mode", ["hold", "keyframes"])
 def test_pixels_outside_of_the_crop_are_those_of_the_source(folder, mode):
     person = Person.load(folder, read_frames)
-    drawer = PersonDrawer(person, checkpoint.load(person.renderer), ("_full", "_face"), mode=mode)
+    drawer = PersonDrawer(person, checkpoint.load(person.renderer), {"_full": True, "_face": False}, mode=mode)
     drawer.crop.square, drawer.fine, before = (10.0, 8.0, 20.0), None, None
     drawer.crop.to_crop = square_affine(drawer.crop.square, 64)
     motion = made_motion(6)
@@ -91,9 +91,56 @@ def test_pixels_outside_of_the_crop_are_those_of_the_source(folder, mode):
         before = face
 
 
+class Negative:
+    """A renderer that draws a whole motion at once: each source, negated."""
+
+    stats = {"size": 64, "heads": 1.5, "n_people": 1}
+
+    def to(self, device):
+        return self
+
+    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine):
+        for source, _ in zip(sources, exp, strict=True):
+            yield 255 - source.picture, None, None
+
+
+def test_a_renderer_of_whole_motions(folder):
+    person = Person.load(folder, read_frames)
+    drawer, motion = PersonDrawer(person, Negative(), {"_face": False}), made_motion(6)
+    drawer.plan(motion)
+    for (face,), (first, second, share) in zip(drawer.draw(motion), drawer.chosen, strict=True):
+        assert np.array_equal(face, 255 - drawer.crop.source(second if share > 0.5 else first).picture)
+    with pytest.raises(PersonError, match="torch"):
+        PersonDrawer(person, Negative(), {"_face": False}, backend="onnx")
+
+
+def test_whole_frames_have_the_detail_of_the_clip(folder):
+    person = Person.load(folder, read_frames)
+    renderer, motion = checkpoint.load(person.renderer), made_motion(3)
+    fine, coarse = (PersonDrawer(person, renderer, {"": True}, detail=detail) for detail in (True, False))
+    assert fine.fine.size == 128 and coarse.fine is None  # the square about this head is 84 to 128 px of the frame
+    shown = [list(drawer.draw(motion)) for drawer in (fine, coarse)]
+    assert all(a[0].shape == b[0].shape and not np.array_equal(a[0], b[0]) for a, b in zip(*shown, strict=True))
+
+
+def test_a_portrait_by_a_renderer_of_several_people(sound, tmp_path, capsys, folder):
+    model = load_face_model("open")
+    torch.manual_seed(0)
+    about = {"face_model": model.name, "face_model_hash": model.hash, "size": 64, "n_people": 2, "heads": 1.5}
+    checkpoint.save(tmp_path / "many/best", "neural_texture", NeuralTexture({"preset": "tiny", "dims": {}}, about))
+    argv = ["--source_image", ROOT / "data/demo/portrait.png", "--driven_audio", sound, "--result_dir", tmp_path]
+    args = [str(a) for a in [*argv, "--renderer_dir", tmp_path / "many", "--threads", "1", "--pose", "still"]]
+    (path,) = inference.run(inference.parse(args))
+    portrait, frames = read_image(ROOT / "data/demo/portrait.png"), list(read_frames(path))
+    assert len(frames) == 13 and frames[0].shape == portrait.shape
+    # an untrained network leaves the composite as it is, and its mark and codec change little
+    assert np.abs(frames[0].astype(int) - portrait).mean() < 6
+    assert "--renderer_dir" in fails(capsys, *argv, "--name", "b", "--renderer_dir", folder / "renderer")
+
+
 def test_threads_change_nothing_and_pass_errors_on(folder):
     person = Person.load(folder, read_frames)
-    drawer = PersonDrawer(person, checkpoint.load(person.renderer), ("_face",))
+    drawer = PersonDrawer(person, checkpoint.load(person.renderer), {"_face": False})
     motion = made_motion(7)
     one, two = (list(drawer.again(n_ahead).draw(motion)) for n_ahead in (0, 2))
     assert len(one) == 7 and all(np.array_equal(a[0], b[0]) for a, b in zip(one, two, strict=True))

@@ -55,7 +55,7 @@ def person(tmp_path_factory):
     about = {"face_model": model.name, "face_model_hash": model.hash, "size": 64, "n_people": 1, "heads": 1.5}
     renderer = NeuralTexture({"preset": "tiny", "dims": {}}, about).eval()
     torch.nn.init.normal_(renderer.generator.head.weight, std=0.05)
-    return lambda: PersonDrawer(one, renderer, ("_full", "_face"))
+    return lambda: PersonDrawer(one, renderer, {"_full": True, "_face": False})
 
 
 def streamed(stream, wav, size):
