@@ -16,8 +16,10 @@ from deep_3drecon.assets import AssetError
 from deep_3drecon.atlas import TextureError
 from deep_3drecon.face_model import FaceModelError
 from deep_3drecon.fit import FitError
+from deep_3drecon.photometric_frames import PhotometricError
 from deep_3drecon.track import TrackError
 from deepspeech import AudioError
+from models.behaviour import BehaviourError
 from models.checkpoint import CheckpointError
 from models.onnx_backend import OnnxError
 from models.person import PersonError
@@ -27,8 +29,8 @@ from scripts.inference import mesh, options
 from scripts.inference.run import run
 
 USER_ERRORS = (
-    AssetError, AudioError, CheckpointError, FaceModelError, FitError, ImageError, NoFaceError, OnnxError, PersonError,
-    ProvenanceError, StyleError, TextureError, TrackError, VideoError, OSError,
+    AssetError, AudioError, BehaviourError, CheckpointError, FaceModelError, FitError, ImageError, NoFaceError, OnnxError,
+    PersonError, PhotometricError, ProvenanceError, StyleError, TextureError, TrackError, VideoError, OSError,
 )  # fmt: skip
 
 
