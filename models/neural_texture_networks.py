@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 SLOPE = 0.1
+REACH = 9  # at half the picture's size: how far about the head the generator may change anything, and over how much that fades
 
 
 def conv(n_in, n_out, stride=1, kernel=3):
@@ -42,7 +43,8 @@ class Generator(nn.Module):
 
     full (B, 8, S, S): background (3), mesh (3), mask, mouth. half (B, n, S/2, S/2): sampled texture, normals, background of the frame
     before. S is a multiple of 2 ** len(widths). widths: channels at S/2, S/4, ...; depths: residual blocks on the way down at each.
-    The picture is background + mesh_share (mesh - background) + change * colour: where both vanish it is the background.
+    The picture is background + mesh_share (mesh - background) + change * colour: where both vanish it is the background. Away from the
+    head all change vanishes: hair that lies elsewhere than in the source cannot be repainted, only smeared.
     """
 
     FULL = 8
@@ -75,10 +77,16 @@ class Generator(nn.Module):
             wide = F.interpolate(up(F.leaky_relu(x, SLOPE)), scale_factor=2.0, mode="nearest")
             x = leave(F.leaky_relu(wide + skips[-2 - k], SLOPE))
         out = F.pixel_shuffle(self.head(F.leaky_relu(x, SLOPE)), 2)
-        change = torch.sigmoid(out[:, 3:4])
+        change = torch.sigmoid(out[:, 3:4]) * near_head(mask)
         base = background + torch.sigmoid(out[:, 4:5]) * mask * (mesh - background)
         picture = base + change * out[:, :3]
         return (picture if self.training else picture.clamp(0, 1)), change
+
+
+def near_head(mask):
+    """Head (B, 1, S, S) 0 or 1 -> 1 on it and about it, falling to 0 within `REACH` pixels of half the size."""
+    wide = F.max_pool2d(F.max_pool2d(mask, 2), REACH, 1, REACH // 2)
+    return F.interpolate(F.avg_pool2d(wide, REACH, 1, REACH // 2), scale_factor=2.0, mode="nearest")
 
 
 class TextureEncoder(nn.Module):
