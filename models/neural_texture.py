@@ -37,7 +37,7 @@ PRESETS = {
         "texture_channels": 16,
         "texture_size": 256,
         "patch": 128,
-        "polish_after": 4000,
+        "polish_after": 2200,
         "judge_width": 32,
     },
     "tiny": {"width": 8, "texture_channels": 4, "texture_size": 32, "patch": 48, "polish_after": 4, "judge_width": 8},
