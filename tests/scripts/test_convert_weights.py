@@ -104,10 +104,10 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path):
     known = small_networks()
     network, name_of = known["tex_encoder"]
     state = {name_of(name): value.numpy() for name, value in network.state_dict().items()}
-    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(state, protocol=4))  # arrays by name do as well
+    (tmp_path / "plain.pkl").write_bytes(pickle.dumps(state, protocol=2))  # arrays by name do as well
     assert convert_weights.renamed(tmp_path / "plain.pkl", "tex_encoder", known).keys() == network.state_dict().keys()
     state.pop("up5.conv.1.bias")
-    (tmp_path / "less.pkl").write_bytes(pickle.dumps(state, protocol=4))
+    (tmp_path / "less.pkl").write_bytes(pickle.dumps(state, protocol=2))
     with pytest.raises(convert_weights.ConversionError, match="lacks 1: up5.conv.1.bias"):
         convert_weights.renamed(tmp_path / "less.pkl", "tex_encoder", known)
     (tmp_path / "evil.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
