@@ -7,6 +7,7 @@ import numpy as np
 from data_process.landmarks import FaceLandmarker, NoFaceError
 from data_process.lost_frames import fill_lost
 from data_process.video import read_frames
+from deep_3drecon.clip_refinement import refine_learned
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import fit_clip, reproject, reprojection_error
 from deep_3drecon.landmark_bias import bias, noise
@@ -36,9 +37,15 @@ def video_frames(path, partial=False):
     return lambda: read_frames(path, fps=FPS, partial=partial)
 
 
-def refine_track(track, frames) -> FaceTrack:
-    """`photometric.refine_clip` for tracks of our landmarker."""
-    return refine_clip(track, frames, load_face_model(track.face_model), bias, noise())
+def refine_track(track, frames, learned=True) -> FaceTrack:
+    """`photometric.refine_clip` for tracks of our landmarker, from where the regressor of clips sees the face (`clip_refinement`).
+
+    learned: False for pixels alone; other heads than the open one have nothing else.
+    """
+    model = load_face_model(track.face_model)
+    if not learned or model.name != "open":
+        return refine_clip(track, frames, model, bias, noise())
+    return refine_learned(track, frames, model, bias, noise())[0]
 
 
 def track_landmarks(track) -> FaceTrack:

@@ -9,14 +9,22 @@ from torch.nn import functional
 from data_process.made_crops import draw_crop
 from data_process.made_faces import Faces
 from deep_3drecon import camera, landmarks
+from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import linear_landmarks
-from deep_3drecon.open_regressor import into_crop, matrix_from_6d
+from deep_3drecon.open_regressor import FaceNetwork, OpenRegressor, into_crop, matrix_from_6d
 
 TEST_EVERY = 10  # each tenth person is kept for testing
 # millimetres, degrees, pixels of the canonical crop and deviations against each other
 WEIGHTS = {"mouth": 1.0, "lips": 0.15, "exp": 20.0, "shape": 0.05, "id": 0.3, "turn": 0.06, "place": 0.05,
            "presence": 0.5, "sure": 0.03}  # fmt: skip
 HARDNESS = (0.0, 0.3, 0.7, 1.0)
+N_FOR_SPREAD = 2048
+ROUND = 16  # batches whose crops are drawn together, and used twice
+
+
+def whole(costs):
+    """Weighted sum."""
+    return sum(WEIGHTS[name] * value for name, value in costs.items())
 
 
 class FaceData:
@@ -30,8 +38,50 @@ class FaceData:
             raise ValueError(f"{folder}: {len(paths)} people, none of them for {split}: render at least {TEST_EVERY}")
         self.places = [(p, k) for p, person in enumerate(self.people) for k in range(len(person))]
 
+    regressor = OpenRegressor
+    whole = staticmethod(whole)
+
     def __len__(self):
         return len(self.places)
+
+    @property
+    def n_pictures(self):
+        return len(self)
+
+    @property
+    def n_people(self):
+        return len(self.people)
+
+    def new_network(self, rng, width=24):
+        """A network that knows mean and spread of the faces it will see."""
+        network = FaceNetwork(width)
+        batch = self.crops(rng.choice(len(self), min(N_FOR_SPREAD, len(self)), replace=False), rng)
+        for name, start in zip(network.parts, np.cumsum([0, *network.parts.values()]), strict=False):
+            part = slice(start, start + network.parts[name])
+            if name in ("trans", "exp", "id"):
+                network.mean[part], network.spread[part] = batch[name].mean(0), batch[name].std(0).clamp(min=0.02)
+        network.mean[:6] = torch.tensor([1.0, 0, 0, 0, 1, 0])
+        network.mean[-3:] = torch.tensor([2.0, 1.5, 0.5])
+        network.spread[:6] = 0.5
+        return network
+
+    def cost(self, network):
+        """`Cost` by what is usual for the network."""
+        parts = dict(zip(network.parts, network.spread.split(list(network.parts.values())), strict=True))
+        return Cost(load_face_model("open"), parts["exp"], parts["id"])
+
+    def batches(self, seed, size):
+        """Batches whose crops are drawn together, each used twice."""
+        rng = np.random.default_rng(seed)
+        pool = self.crops(rng.choice(len(self), ROUND * size), rng)
+        order = np.concatenate([rng.permutation(ROUND * size) for _ in range(2)])
+        for numbers in np.split(order, 2 * ROUND):
+            yield {name: value[numbers] for name, value in pool.items()}
+
+    @staticmethod
+    def run(network, batch):
+        """The network's output."""
+        return network(batch["crops"].float())
 
     def crops(self, numbers, rng, hard=None):
         """Batch of samples: crops (B, 80, 80) uint8; rotation (B, 3, 3), trans, exp, id, present (B,), of the crops.
@@ -105,8 +155,3 @@ def rotation_angle(first, second):
     """Angle in degrees between rotations (..., 3, 3); its gradient is finite at zero."""
     chord = (first - second).square().sum((-1, -2)).clamp(1e-8, 8 - 1e-4).sqrt() / 8**0.5
     return torch.rad2deg(2 * torch.asin(chord))
-
-
-def whole(costs):
-    """Weighted sum."""
-    return sum(WEIGHTS[name] * value for name, value in costs.items())

@@ -191,6 +191,17 @@ def solve_frames(linear, id, state, observed, mask, prior, steps, pose_fixed=Fal
     return tuple(torch.cat(x) for x in zip(*done, strict=True))
 
 
+def solve_place(linear, id, state, observed, mask, steps=4):
+    """Translation (T, 3) of every frame under a given identity, expression and angle."""
+    exp, angle, trans = state
+    for _ in range(steps):
+        residual, _, by_pose = _residual(linear, id.expand(len(exp), -1), exp, angle, trans, observed, mask)
+        by_place = by_pose[..., 3:]
+        matrix = by_place.transpose(1, 2) @ by_place + 1e-6 * torch.eye(3).double()
+        trans = trans - torch.linalg.solve(matrix, (by_place.transpose(1, 2) @ residual[..., None]))[..., 0]
+    return trans
+
+
 def initial_pose(linear, exp, observed):
     """Pose by scaled orthography: exp (T, n_exp), observed (T, L, 2) -> angle (T, 3), trans (T, 3)."""
     points = linear.points(torch.zeros(linear.id.shape[-1]).double(), exp)

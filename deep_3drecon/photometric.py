@@ -7,7 +7,7 @@ until that holds, from coarse to fine. The landmark term of `fit` stays in the s
 mouth's inside) stays where landmarks put it. Points that hands, hair or glints cover fall out by a robust weight.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -35,24 +35,25 @@ COLOUR_SIGMA = 1.0  # px of the canonical crop
 LEAST_KEYS = 3
 
 
-def refine_clip(track, frames, model=None, bias=None, noise=None):
+def refine_clip(track, frames, model=None, bias=None, noise=None, known=None):
     """A FaceTrack and the frames it was made from -> the refined FaceTrack, its `gamma` the light of every frame.
 
     frames: see `photometric_frames`; they are read twice. bias, noise: as in `fit.fit_clip`, those of the landmarks in the track.
+    known: how well the track is known already, if better than landmarks tell.
     Frames that are not valid keep what they have; clips with fewer than three valid frames only get their light.
     """
     model = model or load_face_model(track.face_model)
     _check(track, model)
-    problem, keys = _Problem(track, model, bias, noise), key_frames(track)
+    problem, keys = _Problem(track, model, bias, noise, known), key_frames(track)
     cut = np.stack([crop for _, crop in crops(track, frames, keys)])
     if len(keys) < LEAST_KEYS:
         gamma = _light(problem.surface, problem.parts["id"][keys[0]], problem.start(keys), cut)[1]
-        return _with(track, model, gamma=gamma[:1].expand(len(track), -1))
+        return with_parts(track, model, gamma=gamma[:1].expand(len(track), -1))
     id, state, references = _fit_identity(problem, keys, cut)
     albedo, _ = _light(problem.surface, id, state, cut)
     exp, angle, trans, equations = _fit_frames(problem, id, frames, references, albedo)
     gamma = torch.from_numpy(whittaker(solve_light(*equations).numpy(), LIGHT_CUTOFF_HZ, track.fps))
-    return _with(track, model, id=id.expand(len(track), -1), exp=exp, angle=angle, trans=trans, gamma=gamma)
+    return with_parts(track, model, id=id.expand(len(track), -1), exp=exp, angle=angle, trans=trans, gamma=gamma)
 
 
 def photometric_residual(track, frames, model=None):
@@ -73,7 +74,7 @@ def photometric_residual(track, frames, model=None):
     return float(miss[miss <= miss.quantile(0.9)].mean())
 
 
-def _with(track, model, **parts):
+def with_parts(track, model, **parts):
     """The track with some parts of its coefficients replaced."""
     kept = {k: torch.from_numpy(np.array(v, np.float64)) for k, v in track.parts().items()}
     coeff = model.layout.join(**(kept | {name: value.double() for name, value in parts.items()}))
@@ -103,10 +104,26 @@ def _check(track, model):
         )
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a track before its pixels are looked at.
+
+    moved: expressions that are known, exp: by how much they may be off; id: the same for the identity; lips, others: weight of
+    the landmarks; landmarks (T, 478, 2) px of the canonical crop, without bias, if known better than the track has them.
+    """
+
+    moved: tuple
+    exp: float = 0.05
+    id: float = 0.1
+    lips: float = 1.0
+    others: float = 1.0
+    landmarks: torch.Tensor | None = None
+
+
 class _Problem:
     """A clip's landmarks, priors and surface."""
 
-    def __init__(self, track, model, bias, noise):
+    def __init__(self, track, model, bias, noise, known=None):
         self.track, self.surface, self.linear = track, surface_points(model), fit.linear_landmarks(model, noise)
         self.parts = {k: torch.from_numpy(np.ascontiguousarray(v)).double() for k, v in track.parts().items()}
         self.found = camera.apply_affine(
@@ -122,6 +139,14 @@ class _Problem:
         spread = torch.full((self.n_exp,), EXPRESSION_SPREAD, dtype=torch.float64)
         spread[[k for k, name in enumerate(model.expression_names) if name in fit.WEAK]] = fit.WEAK_SPREAD
         self.precision = spread**-2
+        self.id, self.id_precision = torch.zeros(self.parts["id"].shape[1], dtype=torch.float64), 1.0
+        if known is not None:
+            self.id, self.id_precision = self.parts["id"][0], known.id**-2
+            self.precision[list(known.moved)] = known.exp**-2
+            lips = np.isin(np.arange(mask.shape[1]), landmarks.LIPS)
+            self.mask[:, lips] = known.lips**0.5
+            self.mask[:, ~lips] *= known.others**0.5
+            self.found = self.found if known.landmarks is None else known.landmarks
 
     def start(self, frames):
         """State (exp, angle, trans) of some frames as the track has it."""
@@ -154,7 +179,8 @@ def _fit_identity(problem, keys, crops):
         both = both - (cross.transpose(1, 2) @ solved[..., :-1]).sum(0)
         rest = by_pixels[:, own:].sum(0) - torch.einsum("tpk,tp->k", by_id, miss)
         rest = rest - (cross.transpose(1, 2) @ solved[..., -1:])[..., 0].sum(0)
-        step = torch.linalg.solve(both * share + torch.eye(len(id)).double(), rest * share - id)
+        held = problem.id_precision * torch.eye(len(id)).double()
+        step = torch.linalg.solve(both * share + held, rest * share - problem.id_precision * (id - problem.id))
         id = id + step
         state = fit.update(state, solved[..., -1] - solved[..., :-1] @ step, n_exp)
     references = {}

@@ -1,4 +1,4 @@
-"""Train the face regressor `deep_3drecon.open_regressor` on made faces, measure it, release it.
+"""Train the face regressor `deep_3drecon.open_regressor`, or that of clips, `clip_regressor`, on made faces, measure it, release it.
 
     python -m scripts.train_regressor render --data data/runs/faces --people 480
     python -m scripts.train_regressor render --data data/runs/faces --first 480 --people 640 --most_yaw 85
@@ -9,7 +9,11 @@
     python -m scripts.train_regressor losses
     python -m scripts.train_regressor release --data data/runs/faces --weights data/runs/open_regressor
 
-`render` makes the pictures, about 1.2 s a person on one core; `train` needs about 15 minutes of one core and writes the
+    python -m scripts.train_regressor render  --what clip --data data/runs/clips --people 700
+    python -m scripts.train_regressor train   --what clip --data data/runs/clips --output data/runs/clip_regressor --batch 72
+    python -m scripts.train_regressor people  --what clip --data data/runs/clips
+
+`render` makes the pictures, about 1.2 s a person on one core (a clip: 2.2 s); `train` needs about 15 minutes of one core and writes the
 regressor. Both go on where they were stopped, and --minutes stops them. The others print Markdown tables: errors on made
 people whom the training has not seen; on clips, against the fit of their landmarks; in gaps cut into clips; and
 where the landmarker loses the face of a made person by itself.
@@ -30,19 +34,20 @@ from tqdm import tqdm
 from data_process.cutting import load_landmarks
 from data_process.face_tracks import landmarker
 from data_process.landmarks import NoFaceError
-from data_process.made_crop_batches import Cost, FaceData, whole
+from data_process.made_clip_batches import ClipData
+from data_process.made_crop_batches import FaceData
+from data_process.made_crops_clips import make_crop_clip
 from data_process.made_faces import make_faces
 from data_process.video import VideoError, read_frames
-from deep_3drecon.face_model import load_face_model
-from deep_3drecon.open_regressor import RELEASED, FaceNetwork, OpenRegressor, RegressorError
+from deep_3drecon.open_regressor import RELEASED, OpenRegressor
+from deep_3drecon.regressor_files import RegressorError
 from deep_3drecon.track import FPS
 from models.checkpoint import git_commit
-from scripts.evaluation import lost_films
+from scripts.evaluation import clip_regressor, lost_films
 from scripts.evaluation import regressor as measure
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".mpg", ".webm"}
-N_FOR_SPREAD = 2048
-ROUND = 16  # batches whose crops are drawn together, and used twice
+DATA = {"face": FaceData, "clip": ClipData}
 
 
 def render(args):
@@ -54,38 +59,22 @@ def render(args):
             print(f"{number} of {args.people} people: run again to go on")
             return
         path = folder / f"{number:05d}.npz"
-        if not path.exists():
+        if args.what == "face" and not path.exists():
             make_faces(number, args.seed, args.most_yaw).save(path)
-
-
-def new_network(data, args, rng):
-    """A network that knows mean and spread of the faces it will see."""
-    network = FaceNetwork(args.width)
-    batch = data.crops(rng.choice(len(data), min(N_FOR_SPREAD, len(data)), replace=False), rng)
-    for name, start in zip(network.parts, np.cumsum([0, *network.parts.values()]), strict=False):
-        part = slice(start, start + network.parts[name])
-        if name in ("trans", "exp", "id"):
-            network.mean[part], network.spread[part] = batch[name].mean(0), batch[name].std(0).clamp(min=0.02)
-    network.mean[:6] = torch.tensor([1.0, 0, 0, 0, 1, 0])
-    network.mean[-3:] = torch.tensor([2.0, 1.5, 0.5])
-    network.spread[:6] = 0.5
-    return network
-
-
-def spreads(network):
-    """Spread of expression and identity that the network knows."""
-    parts = dict(zip(network.parts, network.spread.split(list(network.parts.values())), strict=True))
-    return parts["exp"], parts["id"]
+        if args.what == "clip" and not path.with_suffix(".npy").exists():
+            clip = make_crop_clip(number, args.seed + 1)
+            if clip is not None:
+                clip.save(path.with_suffix(""))
 
 
 def train(args):
     """Go on from the last state in the output folder, if any; at the end write the regressor there."""
     folder, began, worked = Path(args.output), time.monotonic(), time.process_time()
     folder.mkdir(parents=True, exist_ok=True)
-    data, state_path = FaceData(args.data, "train"), folder / "state.pt"
-    rng = np.random.default_rng((args.seed, 0))
+    data, state_path = DATA[args.what](args.data, "train"), folder / "state.pt"
     torch.manual_seed(args.seed)
-    network = OpenRegressor.load(args.start).network if args.start else new_network(data, args, rng)
+    rng = np.random.default_rng((args.seed, 0))
+    network = data.regressor.load(args.start).network if args.start else data.new_network(rng, args.width)
     optimizer = torch.optim.AdamW(network.parameters(), args.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.steps, pct_start=0.1)
     step, seconds = 0, 0.0
@@ -95,17 +84,13 @@ def train(args):
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         step, seconds = state["step"], state["seconds"]
-    cost, model = Cost(load_face_model("open"), *spreads(network)), network.train()
+    cost, model = data.cost(network), network.train()
     model.half = True
     bar = tqdm(total=args.steps, initial=step, unit="step", desc="train")
     while step < args.steps and time.monotonic() - began < 60 * args.minutes:
-        rng = np.random.default_rng((args.seed, 1, step))
-        pool = data.crops(rng.choice(len(data), ROUND * args.batch), rng)
-        order = np.concatenate([rng.permutation(ROUND * args.batch) for _ in range(2)])
-        for numbers in np.split(order, 2 * ROUND):
-            batch = {name: value[numbers] for name, value in pool.items()}
-            costs = cost(model(batch["crops"].float()), batch)
-            value = whole(costs)
+        for batch in data.batches((args.seed, 1, step), args.batch):
+            costs = cost(data.run(model, batch), batch)
+            value = data.whole(costs)
             if not torch.isfinite(value):
                 raise RegressorError(f"step {step}: the loss is not finite ({costs}); use a smaller --lr")
             optimizer.zero_grad()
@@ -116,10 +101,10 @@ def train(args):
             if step < args.steps:
                 schedule.step()
             bar.update()
+            if step % 128 == 0 or step == args.steps:
+                print(f"step {step}: " + ", ".join(f"{name} {v.item():.3f}" for name, v in costs.items()), flush=True)
             if step == args.steps:
                 break
-        if step % (4 * 2 * ROUND) == 0 or step >= args.steps:
-            print(f"step {step}: " + ", ".join(f"{name} {v.item():.3f}" for name, v in costs.items()), flush=True)
     state = {"network": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
     state |= {"step": step, "seconds": seconds + time.process_time() - worked}
     torch.save(state, state_path.with_suffix(".part"))
@@ -129,15 +114,19 @@ def train(args):
     model.half = False
     facts = {name: getattr(args, name) for name in ("seed", "steps", "batch", "lr")}
     facts |= {
-        "trained_on": f"{len(data)} pictures of {len(data.people)} made people",
+        "trained_on": f"{data.n_pictures} pictures of {data.n_people} made people",
         "core_minutes": round(state["seconds"] / 60, 1),
     }
-    OpenRegressor(model.eval()).save(folder, steps_done=step, **facts)
+    data.regressor(model.eval()).save(folder, steps_done=step, **facts)
 
 
 def people(args):
-    """Errors on the people kept for testing, clean pictures and hard ones; and how long a guess takes."""
-    regressor, data = OpenRegressor.load(args.weights), FaceData(args.data, "test")
+    """Errors on the people kept for testing, clean pictures and hard ones, and how long a guess takes; of clips beside the fit's."""
+    data = DATA[args.what](args.data, "test")
+    regressor = data.regressor.load(args.weights)
+    if args.what == "clip":
+        print_rows(clip_regressor.people_rows(regressor, data), f"{data.n_people} people")
+        return
     rows = {
         name: measure.people_row(regressor, data, hard, args.crops) for name, hard in (("clean", 0.0), ("hard", 1.0))
     }
@@ -149,13 +138,17 @@ def people(args):
 
 def release(args):
     """The weights with their figures on test people and the commit, in the place of the released ones."""
-    regressor, data = OpenRegressor.load(args.weights), FaceData(args.data, "test")
-    figures = {}
-    for name, hard in (("clean", 0.0), ("hard", 1.0)):
-        row, _ = measure.people_row(regressor, data, hard, args.crops)
-        figures[name] = {key: round(float(value), 3) for key, value in row.items()}
-    regressor.save(RELEASED, git_commit=git_commit(), test_people=len(data.people), figures=figures)
-    print(RELEASED)
+    data = DATA[args.what](args.data, "test")
+    regressor = data.regressor.load(args.weights)
+    if args.what == "clip":
+        figures = clip_regressor.people_rows(regressor, data)
+    else:
+        hardness = {"clean": 0.0, "hard": 1.0}
+        figures = {name: measure.people_row(regressor, data, hard, args.crops)[0] for name, hard in hardness.items()}
+    figures = {row: {key: round(float(v), 3) for key, v in values.items()} for row, values in figures.items()}
+    folder = RELEASED.parent / f"{'open' if args.what == 'face' else 'clip'}_regressor"
+    regressor.save(folder, git_commit=git_commit(), test_people=data.n_people, figures=figures)
+    print(folder)
 
 
 def clips(args):
@@ -259,6 +252,8 @@ def main(argv=None):
         command.add_argument("--every", type=int, default=1, help="take every n-th video (default 1)")
     losing = commands.add_parser("losses", help="errors where the landmarker loses made people")
     losing.add_argument("--people", type=int, default=3, help="films of each kind (default 3)")
+    for command in (rendering, training, testing, releasing):
+        command.add_argument("--what", choices=DATA, default="face", help="regressor of faces (default) or of clips")
     for command in (testing, releasing, watching, cutting, losing):
         command.add_argument("--weights", help="folder of the regressor (default: the released one)")
     for command in (rendering, training):

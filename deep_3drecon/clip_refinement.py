@@ -1,0 +1,54 @@
+"""Pixels and a learnt look at the clip together: the correction of `clip_regressor` is followed as far as the clip's pixels bear it out.
+
+How far fitted landmarks are from found ones does not tell: on films of made people, whose truth is known, found landmarks are two
+to three hundredths of the eyes' distance beside their places, and the fit bends the face to them. Two things tell more. The skin
+has to keep its colour at least as well as without the correction; and the network says twice where the face is, by coefficients
+and by landmarks, which agree on people like those it has learnt from. Where either fails half of the correction is tried, and in
+the end none: then the result is that of `photometric.refine_clip` alone.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from deep_3drecon.clip_regressor import ClipRegressor, corrected, refit, unbiased
+from deep_3drecon.clip_views import POINTS, Viewer
+from deep_3drecon.photometric import LEAST_KEYS, Known, photometric_residual, refine_clip
+
+SHARES = (1.0, 0.5)
+MOST_DISAGREEMENT = 1.2  # px of the canonical crop; among made people 0.5 to 1.0
+
+
+def refine_learned(track, frames, model, bias=None, noise=None, regressor=None):
+    """`photometric.refine_clip` from where the regressor of clips sees the face: (FaceTrack, share of the correction followed).
+
+    track: of the open head. Arguments as there. regressor: a `ClipRegressor`, without one the released.
+    """
+    plain = refine_clip(track, frames, model, bias, noise)
+    if track.valid.sum() < LEAST_KEYS:
+        return plain, 0.0
+    most = photometric_residual(plain, frames, model)
+    wanted = (regressor or released()).correct(track, frames, model, bias)
+    moved = tuple(corrected(model.expression_names))
+    for share in SHARES:
+        correction = wanted.share(track, share, model)
+        start = refit(track, correction, model, bias, noise)
+        if disagreement(start, correction, model) > MOST_DISAGREEMENT:
+            continue
+        known = Known(moved, landmarks=correction.landmarks(unbiased(start, bias)))
+        refined = refine_clip(start, frames, model, bias, noise, known)
+        if photometric_residual(refined, frames, model) <= most:
+            return refined, share
+    return plain, 0.0
+
+
+def disagreement(track, correction, model):
+    """Mean distance of the corrected face's landmarks from the places the network gives them, px of the canonical crop."""
+    fitted = Viewer(model).fitted(track)[:, POINTS].numpy()
+    return float(np.linalg.norm(fitted - correction.places, axis=-1)[track.valid].mean())
+
+
+@cache
+def released():
+    """The released regressor, loaded once in a process."""
+    return ClipRegressor.load()
