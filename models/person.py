@@ -30,7 +30,7 @@ from models.style import Style, StyleError
 
 FORMAT = "idiolect-person-1"
 BLOCK = 16  # frames of the clip read at a time
-CACHE_BYTES = 384 * 2**20  # of decoded frames that are kept
+CACHE_BYTES = 128 * 2**20  # of decoded frames that are kept
 
 
 class PersonError(ValueError):

@@ -11,7 +11,7 @@ from models import paste_back
 from models.composite import Compositor
 
 STATE = ("id", "exp", "angle", "trans", "affine")
-SOURCES_KEPT_BYTES = 300 * 2**20
+SOURCES_KEPT_BYTES = 64 * 2**20
 SOURCE_BYTES = 12  # a pixel of the square; picture, canvas and what is kept of the head
 
 
