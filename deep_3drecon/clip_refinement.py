@@ -7,6 +7,7 @@ and by landmarks, which agree on people like those it has learnt from. Where eit
 the end none: then the result is that of `photometric.refine_clip` alone.
 """
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -17,6 +18,7 @@ from deep_3drecon.photometric import LEAST_KEYS, Known, photometric_residual, re
 
 SHARES = (1.0, 0.5)
 MOST_DISAGREEMENT = 1.2  # px of the canonical crop; among made people 0.5 to 1.0
+ENOUGH = 120  # frames of a clip by which it is decided
 
 
 def refine_learned(track, frames, model, bias=None, noise=None, regressor=None):
@@ -24,22 +26,44 @@ def refine_learned(track, frames, model, bias=None, noise=None, regressor=None):
 
     track: of the open head. Arguments as there. regressor: a `ClipRegressor`, without one the released.
     """
-    plain = refine_clip(track, frames, model, bias, noise)
     if track.valid.sum() < LEAST_KEYS:
-        return plain, 0.0
-    most = photometric_residual(plain, frames, model)
+        return refine_clip(track, frames, model, bias, noise), 0.0
     wanted = (regressor or released()).correct(track, frames, model, bias)
-    moved = tuple(corrected(model.expression_names))
+    every = -(-len(track) // ENOUGH)
+    if every == 1 or track.valid[::every].sum() < LEAST_KEYS:
+        return _decided(track, frames, wanted, model, bias, noise)
+    some = replace(track.select(slice(None, None, every)), fps=track.fps / every)
+
+    def seldom():
+        return (frame for t, frame in enumerate(frames() if callable(frames) else frames) if t % every == 0)
+
+    _, share = _decided(some, seldom, wanted.select(slice(None, None, every)), model, bias, noise)
+    return _followed(track, frames, wanted, share, model, bias, noise), share
+
+
+def _decided(track, frames, wanted, model, bias, noise):
+    """Refined track and the share of the correction that its pixels bear out."""
+    plain = refine_clip(track, frames, model, bias, noise)
+    most = photometric_residual(plain, frames, model)
     for share in SHARES:
         correction = wanted.share(track, share, model)
-        start = refit(track, correction, model, bias, noise)
-        if disagreement(start, correction, model) > MOST_DISAGREEMENT:
+        if disagreement(refit(track, correction, model, bias, noise), correction, model) > MOST_DISAGREEMENT:
             continue
-        known = Known(moved, landmarks=correction.landmarks(unbiased(start, bias)))
-        refined = refine_clip(start, frames, model, bias, noise, known)
+        refined = _followed(track, frames, wanted, share, model, bias, noise)
         if photometric_residual(refined, frames, model) <= most:
             return refined, share
     return plain, 0.0
+
+
+def _followed(track, frames, wanted, share, model, bias, noise):
+    """The track refined from where a share of the correction puts it."""
+    if share == 0:
+        return refine_clip(track, frames, model, bias, noise)
+    correction = wanted.share(track, share, model)
+    start = refit(track, correction, model, bias, noise)
+    moved = tuple(corrected(model.expression_names))
+    known = Known(moved, landmarks=correction.landmarks(unbiased(start, bias)))
+    return refine_clip(start, frames, model, bias, noise, known)
 
 
 def disagreement(track, correction, model):

@@ -174,6 +174,10 @@ class Correction:
         now = parts["exp"], parts["angle"], parts["id"][0], fitted
         return Correction(*((1 - share) * a + share * b for a, b in zip(now, vars(self).values(), strict=True)))
 
+    def select(self, frames):
+        """The same at some frames only."""
+        return Correction(self.exp[frames], self.angle[frames], self.id, self.places[frames])
+
     def landmarks(self, found):
         """Found landmarks (T, 478, 2), px of the canonical crop without bias, as a tensor; those that the network places, in its places."""
         found = torch.as_tensor(found).clone()

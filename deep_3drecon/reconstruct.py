@@ -3,11 +3,11 @@
     python -m deep_3drecon.reconstruct --video talk.mp4 --output track.npz --overlay overlay.mp4
     python -m deep_3drecon.reconstruct --video talk.mp4 --output track.npz --photometric --texture face.png
 
-Any video FFmpeg reads; the largest face is followed at 25 fps. --photometric refines the track by the pixels and adds the light
-of every frame. --texture writes the texture of the person without light (first row v = 1), and beside it, as
-face.confidence.png, how sure each texel is. The overlay shows the frame, and beside it the same frame under the fitted head,
-with the lips and lids that were found drawn as dots; with --texture, under the head in its own texture. This is a
-command line only: nothing imports it.
+Any video FFmpeg reads; the largest face is followed at 25 fps. --photometric refines the track by the pixels, from where a learnt
+regressor sees the face as far as they bear it out, and adds the light of every frame. --texture writes the texture of the person
+without light (first row v = 1), and beside it, as face.confidence.png, how sure each texel is. The overlay shows the frame, and
+beside it the same frame under the fitted head, with the lips and lids that were found drawn as dots; with --texture, under the
+head in its own texture. This is a command line only: nothing imports it.
 """
 
 import argparse

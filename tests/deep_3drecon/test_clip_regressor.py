@@ -112,6 +112,7 @@ class Adviser:
 
 def test_good_advice_is_followed_and_bad_advice_leaves_what_pixels_say(head, made_turn, shaken, monkeypatch):
     monkeypatch.setattr("deep_3drecon.clip_refinement.SHARES", (1.0,))
+    monkeypatch.setattr("deep_3drecon.clip_refinement.ENOUGH", 5)  # every second frame decides
     some = slice(None, None, 3)
     film, track = replace(made_turn, truth=made_turn.truth.select(some)), shaken.select(some)
     frames, truth = made_turn.frames[some], knows_all(film, head)
