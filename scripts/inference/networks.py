@@ -9,6 +9,13 @@ from deep_3drecon.assets import assets_dir
 from models.onnx_backend import OnnxNetwork, with_onnx
 
 
+def default_threads(drawn_by_network):
+    """Threads of torch. Where a network draws, composites are made beside it on a core of their own; more threads than cores would
+    wait for each other.
+    """
+    return max(1, min(2, torch.get_num_threads() - drawn_by_network))
+
+
 def onnx_folder():
     """Where exported networks are kept: beside the assets, ignored by git."""
     return assets_dir() / "onnx"

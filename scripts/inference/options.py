@@ -29,7 +29,7 @@ def parse(argv=None, description=None):
     )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N, for the networks")
     p.add_argument(
-        "--threads", type=int, default=0, help="torch threads; 0: as many as the machine has cores, at most 2"
+        "--threads", type=int, default=0, help="torch threads; 0: as many as the machine has cores to spare, at most 2"
     )
     p.add_argument("--verbose", action="store_true", help="show the whole trace of an error")
     args = p.parse_args(argv)

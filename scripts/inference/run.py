@@ -84,7 +84,7 @@ def run(args):
     person = load_person(args)
     views = draw.person_views(args) if person else {"": args.preprocess == "full"}
     names, base = result_names(args, views)
-    threads = args.threads or min(2, torch.get_num_threads())
+    threads = args.threads or networks.default_threads(drawn_by_network=bool(person or args.renderer_dir))
     torch.set_num_threads(threads)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     method = networks.method_on(checkpoint.load(args.checkpoint_dir, device), args.backend)
@@ -98,7 +98,7 @@ def run(args):
 
     started = time.perf_counter()
     wav, n_frames = sources.load_speech(args.driven_audio)
-    features = deepspeech.features(wav, threads=threads)
+    features = deepspeech.features(wav, threads=args.threads or 2)  # nothing is drawn yet
     streams = []
     if args.style_mix:
         shares = (args.style_mix[0], args.style_mix[-1])
