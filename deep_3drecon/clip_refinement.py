@@ -1,10 +1,10 @@
-"""Pixels and a learnt look at the clip together: the correction of `clip_regressor` is followed as far as the clip's pixels bear it out.
+"""Pixels and a learnt look at the clip together: the correction of `clip_regressor` is followed where the clip's pixels bear it out.
 
 How far fitted landmarks are from found ones does not tell: on films of made people, whose truth is known, found landmarks are two
 to three hundredths of the eyes' distance beside their places, and the fit bends the face to them. Two things tell more. The skin
 has to keep its colour at least as well as without the correction; and the network says twice where the face is, by coefficients
-and by landmarks, which agree on people like those it has learnt from. Where either fails half of the correction is tried, and in
-the end none: then the result is that of `photometric.refine_clip` alone.
+and by landmarks, which agree on people like those it has learnt from. Where either fails the result is that of
+`photometric.refine_clip` alone.
 """
 
 from dataclasses import replace
@@ -16,18 +16,17 @@ from deep_3drecon.clip_regressor import ClipRegressor, corrected, refit, unbiase
 from deep_3drecon.clip_views import POINTS, Viewer
 from deep_3drecon.photometric import LEAST_KEYS, Known, photometric_residual, refine_clip
 
-SHARES = (1.0, 0.5)
 MOST_DISAGREEMENT = 1.2  # px of the canonical crop; among made people 0.5 to 1.0
 ENOUGH = 120  # frames of a clip by which it is decided
 
 
 def refine_learned(track, frames, model, bias=None, noise=None, regressor=None):
-    """`photometric.refine_clip` from where the regressor of clips sees the face: (FaceTrack, share of the correction followed).
+    """`photometric.refine_clip` from where the regressor of clips sees the face: (FaceTrack, whether it was followed).
 
     track: of the open head. Arguments as there. regressor: a `ClipRegressor`, without one the released.
     """
     if track.valid.sum() < LEAST_KEYS:
-        return refine_clip(track, frames, model, bias, noise), 0.0
+        return refine_clip(track, frames, model, bias, noise), False
     wanted = (regressor or released()).correct(track, frames, model, bias)
     every = -(-len(track) // ENOUGH)
     if every == 1 or track.valid[::every].sum() < LEAST_KEYS:
@@ -37,32 +36,26 @@ def refine_learned(track, frames, model, bias=None, noise=None, regressor=None):
     def seldom():
         return (frame for t, frame in enumerate(frames() if callable(frames) else frames) if t % every == 0)
 
-    _, share = _decided(some, seldom, wanted.select(slice(None, None, every)), model, bias, noise)
-    return _followed(track, frames, wanted, share, model, bias, noise), share
+    _, good = _decided(some, seldom, wanted.select(slice(None, None, every)), model, bias, noise)
+    if not good:
+        return refine_clip(track, frames, model, bias, noise), False
+    return _followed(frames, wanted, refit(track, wanted, model, bias, noise), model, bias, noise), True
 
 
 def _decided(track, frames, wanted, model, bias, noise):
-    """Refined track and the share of the correction that its pixels bear out."""
-    plain = refine_clip(track, frames, model, bias, noise)
-    most = photometric_residual(plain, frames, model)
-    for share in SHARES:
-        correction = wanted.share(track, share, model)
-        if disagreement(refit(track, correction, model, bias, noise), correction, model) > MOST_DISAGREEMENT:
-            continue
-        refined = _followed(track, frames, wanted, share, model, bias, noise)
-        if photometric_residual(refined, frames, model) <= most:
-            return refined, share
-    return plain, 0.0
+    """Refined track, and whether its pixels bear the correction out."""
+    plain, start = refine_clip(track, frames, model, bias, noise), refit(track, wanted, model, bias, noise)
+    if disagreement(start, wanted, model) > MOST_DISAGREEMENT:
+        return plain, False
+    refined = _followed(frames, wanted, start, model, bias, noise)
+    better = photometric_residual(refined, frames, model) <= photometric_residual(plain, frames, model)
+    return (refined, True) if better else (plain, False)
 
 
-def _followed(track, frames, wanted, share, model, bias, noise):
-    """The track refined from where a share of the correction puts it."""
-    if share == 0:
-        return refine_clip(track, frames, model, bias, noise)
-    correction = wanted.share(track, share, model)
-    start = refit(track, correction, model, bias, noise)
+def _followed(frames, wanted, start, model, bias, noise):
+    """The track refined from `start`, where the correction puts it."""
     moved = tuple(corrected(model.expression_names))
-    known = Known(moved, landmarks=correction.landmarks(unbiased(start, bias)))
+    known = Known(moved, landmarks=wanted.landmarks(unbiased(start, bias)))
     return refine_clip(start, frames, model, bias, noise, known)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from deep_3drecon import camera, clip_views, fit
+from deep_3drecon import camera, clip_views, fit, landmarks
 from deep_3drecon.align import whittaker
 from deep_3drecon.clip_views import POINTS, Viewer, logarithms
 from deep_3drecon.coeffs import OPEN_LAYOUT
@@ -25,6 +25,7 @@ RELEASED = Path(__file__).parents[1] / "data" / "checkpoints" / "clip_regressor"
 NAME = "clip_regressor"
 N_CONTEXT = 64  # frames by which the network gets to know a person
 CHUNK = 32
+LIDS = np.concatenate([landmarks.EYE_LEFT, landmarks.EYE_RIGHT])
 KEPT = 0.02  # deviation that the fit's landmarks may ask of a corrected expression
 
 MOVED = ("jaw", "mouth", "cheekPuff", "noseSneer")  # expressions that are corrected begin so
@@ -168,20 +169,17 @@ class Correction:
     id: np.ndarray
     places: np.ndarray
 
-    def share(self, track, share, model):
-        """A part of it: the rest stays as the track has it."""
-        parts, fitted = track.parts(), Viewer(model).fitted(track)[:, POINTS].numpy()
-        now = parts["exp"], parts["angle"], parts["id"][0], fitted
-        return Correction(*((1 - share) * a + share * b for a, b in zip(now, vars(self).values(), strict=True)))
-
     def select(self, frames):
         """The same at some frames only."""
         return Correction(self.exp[frames], self.angle[frames], self.id, self.places[frames])
 
     def landmarks(self, found):
-        """Found landmarks (T, 478, 2), px of the canonical crop without bias, as a tensor; those that the network places, in its places."""
-        found = torch.as_tensor(found).clone()
-        found[:, POINTS] = torch.from_numpy(self.places).to(found)
+        """Found landmarks (T, 478, 2), px of the canonical crop without bias, as a tensor; those that the network places, in its places.
+
+        Lids are left where they were found: the network has not learnt what moves them.
+        """
+        found, known = torch.as_tensor(found).clone(), ~np.isin(POINTS, LIDS)
+        found[:, POINTS[known]] = torch.from_numpy(self.places[:, known]).to(found)
         return found
 
 

@@ -6,7 +6,7 @@
 The first draws films of made people who turn their heads to 40 degrees and exercise their mouths (`data_process.made_turns`),
 finds landmarks in the pictures and compares four tracks with the truth: `exact`, the fit of the true landmarks; `landmarks`, the
 fit of those found; `pixels`, the same refined by `deep_3drecon.photometric`; `learnt`, refined from where `clip_regressor` sees the
-face, as far as `clip_refinement` follows it. The second takes the first seconds of every video of a folder and compares the
+face, where `clip_refinement` follows it. The second takes the first seconds of every video of a folder and compares the
 landmarks and the skin's pixels with the fitted face of the last three tracks. --sheets writes for each video a picture of its
 texture and one of frames above the same frames reconstructed. Tables go to the standard output.
 
@@ -75,8 +75,8 @@ def against_truth(track, truth, model):
 
 
 def synthetic(n_people, n_frames, size, exercise):
-    """{row: [measures of each film]}, ms a frame of fit, refinement and the learnt one, and the share of corrections followed."""
-    model, spent, shares = load_face_model(), np.zeros(3), []
+    """{row: [measures of each film]}, ms a frame of fit, refinement and the learnt one, share of films whose correction stood."""
+    model, spent, followed = load_face_model(), np.zeros(3), []
     rows = {"exact": [], "landmarks": [], "pixels": [], "learnt": []}
     for number in tqdm(range(n_people), unit="film"):
         film = make_turn(number, n_frames, size, exercise=exercise)
@@ -88,15 +88,15 @@ def synthetic(n_people, n_frames, size, exercise):
         middle = time.process_time()
         refined = refine_track(fitted, film.frames, learned=False)
         end = time.process_time()
-        learnt, share = refine_learned(fitted, film.frames, model, bias, noise())
+        learnt, good = refine_learned(fitted, film.frames, model, bias, noise())
         spent += 1e3 / n_frames * np.array([middle - start, end - middle, time.process_time() - end])
-        shares.append(share)
+        followed.append(good)
         for row, track in zip(rows, (exact, fitted, refined, learnt), strict=True):
             rows[row].append(against_truth(track, film.truth, model))
-    return rows, spent / max(n_people, 1), np.mean(shares)
+    return rows, spent / max(n_people, 1), np.mean(followed)
 
 
-def synthetic_table(rows, spent, share):
+def synthetic_table(rows, spent, followed):
     """Markdown."""
     lines = [
         "rotation: mean angle to the true head, degrees; motion: the same without the clip's constant offset; face, lips: mean "
@@ -116,7 +116,7 @@ def synthetic_table(rows, spent, share):
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"share of the learnt correction that was followed: {share:.2f}",
+        f"films whose pixels bore the learnt correction out: {followed:.0%}",
         f"CPU: fit {spent[0]:.1f} ms a frame; refinement {spent[1]:.1f} ms more, with the regressor {spent[2]:.1f} ms",
     ]
     return "\n".join(lines)
@@ -138,16 +138,16 @@ def landmark_errors(track, model):
 
 
 def real(name, path, seconds, sheets):
-    """[measures of the three tracks of a video], share of the correction followed, ms a frame of the learnt refinement."""
+    """[measures of the three tracks of a video], whether the correction was followed, ms a frame of the learnt refinement."""
     frames = list(read_frames(path, fps=FPS, max_frames=round(seconds * FPS), partial=True))
     track, model = track_landmarks(landmarker().track(frames)), load_face_model()
     start = time.process_time()
-    learnt, share = refine_learned(track, frames, model, bias, noise())
+    learnt, followed = refine_learned(track, frames, model, bias, noise())
     spent = 1e3 * (time.process_time() - start) / len(frames)
     if sheets:
         write_sheets(Path(sheets), name, frames, learnt, model)
     tracks = track, refine_track(track, frames, learned=False), learnt
-    return [{"pixels": photometric_residual(t, frames)} | landmark_errors(t, model) for t in tracks], share, spent
+    return [{"pixels": photometric_residual(t, frames)} | landmark_errors(t, model) for t in tracks], followed, spent
 
 
 def write_sheets(folder, name, frames, track, model):
@@ -172,7 +172,7 @@ def write_sheets(folder, name, frames, track, model):
 
 
 def real_table(rows):
-    """Markdown of [(name, measures, share, ms)]."""
+    """Markdown of [(name, measures, followed, ms)]."""
     names = list(rows[0][1][0]) if rows else []
     lines = [
         "landmarks -> pixels -> learnt; pixels: of 255, nine tenths of the skin; all, lips, lids: landmarks, % of the irises' distance; "
@@ -181,9 +181,9 @@ def real_table(rows):
         "| clip | " + " | ".join(names) + " | followed | ms a frame |",
         "|---|" + "---|" * (len(names) + 2),
     ]
-    for clip, measures, share, spent in rows:
+    for clip, measures, followed, spent in rows:
         cells = [" -> ".join(f"{track[k]:.2f}" for track in measures) for k in names]
-        lines.append(f"| {clip} | " + " | ".join(cells) + f" | {share:.1f} | {spent:.0f} |")
+        lines.append(f"| {clip} | " + " | ".join(cells) + f" | {'yes' if followed else 'no'} | {spent:.0f} |")
     return "\n".join(lines)
 
 

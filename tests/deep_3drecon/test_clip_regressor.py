@@ -93,13 +93,6 @@ def test_refit_finds_the_places_of_a_known_face(head, made_turn):
     assert np.abs(again.parts()["exp"] - parts["exp"])[:, moved].max() < 0.05
 
 
-def test_a_part_of_a_correction_lies_between(head, made_turn, shaken):
-    whole = knows_all(made_turn, head)
-    none, half = (whole.share(shaken, share, head) for share in (0.0, 0.5))
-    assert np.allclose(none.exp, shaken.parts()["exp"]) and np.allclose(none.angle, shaken.parts()["angle"])
-    assert np.allclose(half.places, (none.places + whole.places) / 2)
-
-
 class Adviser:
     """Takes the place of a regressor; says what it is told to."""
 
@@ -111,22 +104,21 @@ class Adviser:
 
 
 def test_good_advice_is_followed_and_bad_advice_leaves_what_pixels_say(head, made_turn, shaken, monkeypatch):
-    monkeypatch.setattr("deep_3drecon.clip_refinement.SHARES", (1.0,))
     monkeypatch.setattr("deep_3drecon.clip_refinement.ENOUGH", 5)  # every second frame decides
     some = slice(None, None, 3)
     film, track = replace(made_turn, truth=made_turn.truth.select(some)), shaken.select(some)
     frames, truth = made_turn.frames[some], knows_all(film, head)
     # the track lies in the crop of its own landmarks, the truth in another
     change = camera.apply_affine(torch.from_numpy(film.truth.landmarks), torch.from_numpy(track.crop))
-    good, share = refine_learned(
+    good, followed = refine_learned(
         track, frames, head, bias, regressor=Adviser(replace(truth, places=change[:, POINTS].numpy()))
     )
-    assert share == 1.0
+    assert followed
     assert np.abs(good.parts()["angle"] - truth.angle).mean() < np.abs(track.parts()["angle"] - truth.angle).mean()
     rng = np.random.default_rng(0)
     bad = replace(truth, id=truth.id + rng.normal(0, 3, 80), angle=truth.angle + 0.4, places=truth.places + 25)
-    kept, share = refine_learned(track, frames, head, bias, regressor=Adviser(bad))
-    assert share == 0.0 and np.array_equal(kept.coeff, refine_clip(track, frames, head, bias).coeff)
+    kept, followed = refine_learned(track, frames, head, bias, regressor=Adviser(bad))
+    assert not followed and np.array_equal(kept.coeff, refine_clip(track, frames, head, bias).coeff)
 
 
 @pytest.fixture(scope="module")
