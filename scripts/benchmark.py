@@ -14,6 +14,7 @@ reason, one that broke has <stage>.failed, and the exit status is 1.
     ratio_to_reference       how many times as fast as the reference: median over rounds of reference time / own time
     first_p50_ms             chains: from the start of the work to the first picture in the file
     gap_p50_ms, gap_p95_ms   chains: from one picture in the file to the next, median over rounds
+    delay_p50_ms, delay_p95_ms  streams: from a frame's own time in the sound to its picture, were the sound spoken now
     cpu_p50_ms               chains: time of all cores for one frame; two idle cores give 2000 / cpu_p50_ms frames a second at most
     fps, x_real_time         frames a second; seconds of sound or video done in a second
     peak_mb, process_mb      MB that the work takes beyond its inputs, code and networks; MB of the whole process

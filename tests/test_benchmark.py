@@ -21,7 +21,7 @@ STAGE_NAMES = (
     "forward_backward_open_256 forward_backward_70k_256 rasterize_open_256_cuda mel features lip_sync generate_tiny "
     "generate_paper generate_tiny_cuda render_crop_256 render_full_256 made_film_256 "
     "encode_256 decode_256 lmdb_clips lmdb_frames_256 training_windows landmarks_256 fit_clip reconstruct_256 psnr_256 "
-    "ssim_256 chain_256 chain_512 chain_256_onnx chain_mesh_256 chain_full"
+    "ssim_256 chain_256 chain_512 chain_256_onnx stream_256 chain_mesh_256 chain_full"
 ).split()
 FIGURES = (
     "p50_ms p95_ms min_ms reference_p50_ms ratio_to_reference normalised yardstick_ms repeats unit reference "

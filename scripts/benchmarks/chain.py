@@ -1,4 +1,6 @@
-"""The whole chain: a sound file in, an mp4 with sound out, as `inference.py` does it once program and portrait or person are loaded."""
+"""The whole chain: a sound file in, an mp4 with sound out, as `inference.py` does it once program and portrait or person are loaded; and
+a stream: sound that arrives while it is spoken, frames out.
+"""
 
 import time
 
@@ -16,6 +18,9 @@ from scripts.benchmarks.case import Case, Missing
 from scripts.inference.draw import PortraitDrawer
 from scripts.inference.encode import AHEAD, encode
 from scripts.inference.person import PersonDrawer
+from scripts.inference.stream import Head, TalkStream, calibrate, talk
+
+PIECE_S = 0.04  # of sound, as a microphone gives it
 
 
 class Chain:
@@ -103,3 +108,36 @@ def neural_256_onnx(folder):
     if missing := missing_packages():
         raise Missing(f"not installed: {', '.join(missing)}")
     return neural_chain(folder, 256, "onnx").case(neural_chain(folder, 256))
+
+
+def stream_256(folder):
+    """Frames of sound that arrives in pieces, against those of the whole sound.
+
+    delay: from a frame's own time to its picture, were the sound spoken now: a piece is there when it has been said, and waits until
+    the pieces before it are done.
+    """
+    person = material.person(folder)
+    chain = neural_chain(folder, 256)
+    method, style, wav = chain.method, chain.style, deepspeech.load_audio(material.SPEECH)
+    head = Head(person.track)
+    calibration = calibrate(method, style, chain.drawer(), wav)
+    n, times = round(PIECE_S * deepspeech.SAMPLE_RATE), {}
+
+    def run():
+        stream = TalkStream(method, style, chain.drawer(), calibration, head=head)
+        now, delays = 0.0, []
+        for start in range(0, len(wav) + n, n):
+            said = start < len(wav)
+            now = max(now, min(start + n, len(wav)) / deepspeech.SAMPLE_RATE)
+            began = time.perf_counter()
+            for _ in stream.push(wav[start : start + n]) if said else stream.close():
+                delays.append(now + time.perf_counter() - began - len(delays) / FPS)
+            now += time.perf_counter() - began
+        for name, share in (("delay_p50_ms", 50), ("delay_p95_ms", 95)):
+            times.setdefault(name, []).append(np.percentile(delays, share))
+
+    def whole():
+        for _ in talk(wav, method, style, chain.drawer(), calibration, head=head):
+            pass
+
+    return Case(run, whole, n=chain.n_frames, seconds=chain.n_frames / FPS, times=times)

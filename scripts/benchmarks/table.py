@@ -94,6 +94,13 @@ STAGES = {
     ),
     "chain_512": Stage("chain:neural_512", "the same with crops of 512 px", "frame", "all in turn", shared=True),
     "chain_256_onnx": Stage("chain:neural_256_onnx", "chain_256 with ONNX Runtime", "frame", "chain_256", shared=True),
+    "stream_256": Stage(
+        "chain:stream_256",
+        "sound in pieces of 40 ms to frames, a person",
+        "frame",
+        "the whole sound at once",
+        shared=True,
+    ),
     "chain_mesh_256": Stage(
         "chain:crop", "sound file to mp4, face crop by mesh", "frame", "drawing and encoding in turn", shared=True
     ),
