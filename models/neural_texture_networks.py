@@ -77,7 +77,7 @@ class Generator(nn.Module):
             wide = F.interpolate(up(F.leaky_relu(x, SLOPE)), scale_factor=2.0, mode="nearest")
             x = leave(F.leaky_relu(wide + skips[-2 - k], SLOPE))
         out = F.pixel_shuffle(self.head(F.leaky_relu(x, SLOPE)), 2)
-        change = torch.sigmoid(out[:, 3:4]) * near_head(mask)
+        change = torch.sigmoid(out[:, 3:4]) * near_head(mask.contiguous())
         base = background + torch.sigmoid(out[:, 4:5]) * mask * (mesh - background)
         picture = base + change * out[:, :3]
         return (picture if self.training else picture.clamp(0, 1)), change
