@@ -321,16 +321,9 @@ class Clip:
             )
             names = ()
         write_glb(
-            path,
-            self.template,
-            self.faces,
-            targets,
-            weights,
-            self.fps,
-            self.topology.unit_mm,
-            names,
+            path, self.template, self.faces, targets, weights, self.fps, self.topology.unit_mm, names, self.topology.colours,
             {"note": SYNTHETIC},
-        )
+        )  # fmt: skip
 
 
 def finished(motion, names, fps, seed):
