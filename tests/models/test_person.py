@@ -48,13 +48,13 @@ def test_a_texture_comes_back_with_its_mouth(tmp_path):
         PersonTexture.load(tmp_path / "c.npz")
 
 
-@pytest.mark.parametrize("order", [range(N_FRAMES), range(N_FRAMES - 1, -1, -1), [33, 0, 16, 15, 33, 39, 2], [], None])
+@pytest.mark.parametrize("order", [range(N_FRAMES), range(N_FRAMES - 1, -1, -1), [73, 0, 16, 15, 73, 79, 2], [], None])
 def test_frames_come_as_asked(folder, order, monkeypatch):
     monkeypatch.setattr(persons, "CACHE_BYTES", 1)  # two blocks are always kept
     person = Person.load(folder, read_frames)
     wanted = list(range(N_FRAMES) if order is None else order)
     shown = [frame[20:, 20:].mean() for frame in person.frames(order)]
-    assert np.allclose(shown, 6 * np.array(wanted), atol=4)
+    assert np.allclose(shown, 3 * np.array(wanted), atol=1.4)
     assert len(person._blocks) <= 2
 
 
@@ -68,7 +68,7 @@ def test_running_back_and_forth_reads_each_block_once(folder):
     person = Person.load(folder, reader)
     for order in (range(N_FRAMES), range(N_FRAMES - 1, -1, -1)):
         list(person.frames(order))
-    assert len(calls) == 3
+    assert len(calls) == 5
 
 
 def test_shared_frames_cannot_be_changed(folder):
@@ -80,8 +80,8 @@ def test_shared_frames_cannot_be_changed(folder):
 def test_what_is_wrong_is_said(folder, tmp_path):
     with pytest.raises(PersonError, match="personalize.sh"):
         Person.load(tmp_path)
-    with pytest.raises(PersonError, match="40"):
-        next(Person.load(folder, read_frames).frames([40]))
+    with pytest.raises(PersonError, match="80"):
+        next(Person.load(folder, read_frames).frames([80]))
     with pytest.raises(PersonError, match="reader"):
         next(Person.load(folder).frames([0]))
     person = made_person(tmp_path / "clara")
