@@ -79,11 +79,11 @@ class MeshWriter:
     """Fills a folder clip by clip.
 
     topology: Topology. basis: (K, V, 3) with names, where motions come as coefficients. fps: rate to bring all clips to, None
-    keeps theirs. extract: sound (N,) -> {name: (A, C)} at 50 Hz, with `about`, what made it.
+    keeps theirs. extract: sound (N,) -> {name: (A, C)} at 50 Hz, default deepspeech.features, with `about`, what made it.
     """
 
-    def __init__(self, folder, topology, basis=None, names=(), fps=None, extract=features, about=None):
-        self.folder, self.topology, self.fps, self.extract = Path(folder), topology, fps, extract
+    def __init__(self, folder, topology, basis=None, names=(), fps=None, extract=None, about=None):
+        self.folder, self.topology, self.fps, self.extract = Path(folder), topology, fps, extract or features
         self.basis, self.names, self.about = basis, tuple(names), about or {"features": "phonemes, mel, energy"}
         for part in (
             "wav",

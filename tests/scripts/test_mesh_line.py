@@ -15,9 +15,10 @@ from data_process import BIWI, MEAD, meshes, process_voca_data
 from data_process.meshes_splits import BIWI_SEEN, VOCASET
 from data_process.video import read_frames
 from deep_3drecon import topology as topologies
-from deep_3drecon.topology_export import read_glb
-from deep_3drecon.topology_files import write_ply
+from deep_3drecon.topology_export import read_glb, write_curves
+from deep_3drecon.topology_files import read_mesh, write_ply
 from scripts import mesh_report
+from scripts.inference import mesh
 
 _spec = importlib.util.spec_from_file_location(
     "mesh_files", Path(__file__).parents[1] / "data_process" / "mesh_files.py"
@@ -116,6 +117,62 @@ def test_a_data_set_end_to_end(quick, prepare, paper, capsys):
     assert (
         np.abs(rebuilt.reshape(len(made), -1) * 1000 / data.topology.unit_mm - made).max() * data.topology.unit_mm < 1
     )
+
+
+def test_curves_of_our_head_end_to_end(tmp_path, monkeypatch):
+    """ARKit curves in, a manner from a file, a blend, a fit; every format out."""
+    monkeypatch.setattr("data_process.meshes.features", few_features)
+    monkeypatch.setattr("scripts.inference.mesh.deepspeech.features", few_features)
+    names, raw = list(topologies.load_topology("open").names), tmp_path / "raw"
+    raw.mkdir()
+    for who, gain in (("anna", 0.2), ("ben", 0.6)):
+        for k in range(6):
+            loud = 0.5 - 0.5 * np.cos(2 * np.pi * (3 * np.arange(25) / 25 + 0.1 * k))
+            curves = np.zeros((25, 52))
+            curves[:, names.index("jawOpen")] = gain * loud
+            write_curves(raw / f"{who}_{k}.json", curves, names, 25.0)
+            soundfile.write(raw / f"{who}_{k}.wav", files.tone(1.0, 16000, k), 16000)
+    assert meshes.main([str(raw), "--output", str(tmp_path / "data")]) == 0
+    data = meshes.MeshFolder(tmp_path / "data")
+    tiny = "model.dims={width: 16, depth: 1, style_width: 8}"
+    train(data, tmp_path / "run", "talking_style_tiny.yaml", tiny, "data.context_frames=3", "data.window_frames=10")
+    speech, samples = raw / "anna_0.wav", [str(raw / f"{who}_1.json") for who in ("anna", "ben")]
+    common = ["--mesh", "open", "--driven_audio", str(speech), "--checkpoint_dir", str(tmp_path / "run")]
+    common += ["--result_dir", str(tmp_path / "out"), "--size", "64"]
+    inference.main([*common, "--style", *samples, "--formats", *mesh.FORMATS])
+    stem = tmp_path / "out" / "anna_0__ben_1"
+    assert (tmp_path / "out" / "anna_0__side_by_side.mp4").is_file()
+    assert all(stem.with_name(f"{stem.name}.{end}").is_file() for end in ("mp4", "npz", "npy", "glb", "csv", "json"))
+    assert len(list(stem.with_name(f"{stem.name}_ply").iterdir())) == 25
+    vertices = np.load(f"{stem}.npy").reshape(25, -1, 3)
+    assert np.abs(read_mesh(tmp_path / "out" / "anna_0__ben_1_obj" / "00007.obj")[0] - vertices[7]).max() < 1e-5
+    glb = read_glb(f"{stem}.glb")
+    assert glb["names"] == names
+    rebuilt = glb["template"] + np.tensordot(glb["weights"], glb["targets"], 1)
+    assert np.abs(rebuilt - vertices * 0.1).max() < 1e-6  # metres of decimetres
+    with pytest.raises(SystemExit, match="is there already: add --overwrite"):
+        inference.main([*common, "--style", *samples])
+    manner = ["--style_weights", "0.5", "0.5", "--save_style", str(tmp_path / "half.style.json"), "--formats", "csv"]
+    inference.main([*common, "--style", *samples, *manner])
+    inference.main([*common, "--style", str(tmp_path / "half.style.json"), "--formats", "csv"])
+    blend, again = (
+        np.loadtxt(tmp_path / "out" / f"anna_0__{n}.csv", delimiter=",", skiprows=1) for n in ("blend", "half")
+    )
+    assert np.allclose(blend, again, atol=1e-4) and blend.shape == (25, 54)
+    fit = [
+        "--style",
+        samples[1],
+        "--fit",
+        "--style_audio",
+        str(raw / "ben_1.wav"),
+        "--name",
+        "fit",
+        "--formats",
+        "json",
+    ]
+    inference.main([*common, *fit])
+    with pytest.raises(SystemExit, match="no such file, and no training subject; there is anna, ben"):
+        inference.main([*common, "--style", "carl"])
 
 
 def test_faults_of_the_commands_are_named(quick, capsys):
