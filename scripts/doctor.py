@@ -30,6 +30,9 @@ OPTIONAL_PACKAGES = {
     "dlib-bin": ("judge of identity; its weights are the asset dlib_identity", "pip install dlib-bin==20.0.1.post1"),
     "face-alignment": ("a second landmark detector", "see requirements-gpu.txt: it needs --no-deps"),
     "torchaudio": ("only beside a CUDA build of torch", "see requirements-gpu.txt"),
+    "onnx": ("inference.py --backend onnx", "see requirements-gpu.txt"),
+    "onnxscript": ("inference.py --backend onnx", "see requirements-gpu.txt"),
+    "onnxruntime": ("inference.py --backend onnx", "see requirements-gpu.txt"),
     "nvdiffrast": ("rasterizer on CUDA", "see requirements-gpu.txt: it is built from source"),
 }
 # A run folder of the tiny preset, an LMDB of a few hundred clips and the demo together stay below this.
