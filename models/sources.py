@@ -8,7 +8,7 @@ and each change cost something, and changes are spread over FADE frames, in whic
 import numpy as np
 
 CHANGE_COST = 6.0  # of a new source, in units of `distance` times frames
-FADE = 10  # frames over which one source goes over into the next
+FADE = 6  # frames over which one source goes over into the next
 BLOCK = 64  # frames whose distances are computed at a time; bounds memory
 RAD, DM = 0.1, 0.1  # of angle and of place that count as a distance of 1
 # expressions that make a poor source: what hides, as eyes and teeth behind lids and lips, or is stretched, cannot be shown otherwise
