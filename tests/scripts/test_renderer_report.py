@@ -65,7 +65,7 @@ def test_a_person_of_whom_nothing_is_held_out_is_refused(folder, run, tmp_path, 
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()) if path.is_file() else None
     about = json.loads((folder / "person.json").read_text())
-    (tmp_path / "person.json").write_text(json.dumps(about | {"learning": [0, 40]}))
+    (tmp_path / "person.json").write_text(json.dumps(about | {"learning": [0, about["n_frames"]]}))
     assert main(["--person", str(tmp_path), "--renderer", str(run), "--output", str(tmp_path / "out")]) == 1
     assert "hold some out" in capsys.readouterr().err
 
