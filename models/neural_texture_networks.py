@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 SLOPE = 0.1
-REACH = 9  # at half the picture's size: how far about the head the generator may change anything, and over how much that fades
+REACH = 5  # at half the picture's size: how far about the head the generator may change anything, and over how much that fades
 
 
 def conv(n_in, n_out, stride=1, kernel=3):
