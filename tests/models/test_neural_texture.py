@@ -153,12 +153,12 @@ def test_some_steps_lower_the_loss(windows):
     values = []
     for _ in range(12):
         torch.manual_seed(0)  # the same patch
-        loss = model.losses(batch_of(windows, 1), "generator")["l1"]
+        loss = model.losses(batch_of(windows, 1), "generator")["mouth"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         values.append(loss.item())
-    assert values[-1] < 0.97 * values[0]
+    assert values[-1] < 0.9 * values[0]
 
 
 def test_evaluation_tells_the_gain_over_the_composite(people):
