@@ -1,6 +1,6 @@
 """`inference.py --mesh`: one mesh, one sound, one or more manners -> moving meshes, as video and for other programs.
 
-    python inference.py --mesh open --driven_audio speech.wav --style someone.npz --checkpoint_dir data/runs/mesh/best
+    python inference.py --mesh open --driven_audio speech.wav --style someone.npz --checkpoint_dir data/runs/mesh
     python inference.py --mesh template.ply --driven_audio speech.wav --style FaceTalk_170728_03272_TA pivot --formats mp4 glb
 
 Writes NAME.<format> for each manner to --result_dir and prints where; several manners also side by side as NAME__side_by_side.mp4.
@@ -61,7 +61,7 @@ def parse(argv, description=None):
     )
     p.add_argument("--save_style", type=Path, help="write the (first) manner as .style.json")
     p.add_argument(
-        "--checkpoint_dir", type=Path, default=Path("data/runs/mesh"), help="run folder of talking_style(_paper)"
+        "--checkpoint_dir", type=Path, default=Path("data/checkpoints/talking_style"), help="run folder of talking_style(_paper)"
     )
     p.add_argument("--released", type=Path, help=".pth of TalkingStyle's authors, in place of --checkpoint_dir")
     p.add_argument("--subjects", nargs="+", help="names of its one-hot subjects in order (default 0 1 2 ...)")
