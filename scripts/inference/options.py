@@ -13,7 +13,11 @@ BACKENDS = ("torch", "onnx")
 
 def parse(argv=None, description=None):
     """Command line; the names are those SadTalker's users know, those of the five papers' scripts are accepted too."""
-    p = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=description,
+        epilog="A mesh in place of a picture: inference.py --mesh open --driven_audio speech.wav; its options: --mesh open --help.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     _add_material(p)
     _add_motion(p)
     _add_picture(p)
