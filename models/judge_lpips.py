@@ -32,15 +32,21 @@ class Trunk(nn.Module):
         return found
 
 
-def vgg16():
-    """VGG16's `features`, 14,714,688 numbers; compared after the last ReLU of each size: 64, 128, 256, 512, 512 channels."""
+def vgg_layers(stages):
+    """Layers of a VGG's `features`, in torchvision's numbering. stages: [(width, convolutions)], each ended by a pooling."""
     layers, n_in = [], 3
-    for width, repeats in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+    for width, repeats in stages:
         for _ in range(repeats):
             layers += [nn.Conv2d(n_in, width, 3, padding=1), nn.ReLU()]
             n_in = width
         layers.append(nn.MaxPool2d(2))
-    return Trunk(layers, (3, 8, 15, 22, 29))
+    return layers
+
+
+def vgg16():
+    """VGG16's `features`, 14,714,688 numbers; compared after the last ReLU of each size: 64, 128, 256, 512, 512 channels."""
+    stages = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+    return Trunk(vgg_layers(stages), (3, 8, 15, 22, 29))
 
 
 def alexnet():

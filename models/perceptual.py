@@ -9,11 +9,10 @@ The backbone is frozen and kept out of the state of the model that uses it.
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from deep_3drecon.assets import asset_path
 from models.judge_efficientnet import EfficientNetLite0
-from models.judge_lpips import Trunk
+from models.judge_lpips import Trunk, vgg_layers
 from models.judges import load_weights
 
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of pix2pixHD, fine to coarse
@@ -23,13 +22,8 @@ N_DEPTHS = 3  # of EfficientNet: 1/2, 1/4 and 1/8 of the size; deeper ones see w
 
 def vgg19():
     """VGG19's `features` up to relu5_1; parameter names of torchvision."""
-    layers, n_in = [], 3
-    for width, repeats in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 1)):
-        for _ in range(repeats):
-            layers += [nn.Conv2d(n_in, width, 3, padding=1), nn.ReLU()]
-            n_in = width
-        layers.append(nn.MaxPool2d(2))
-    return Trunk(layers[:-1], (1, 6, 11, 20, 29))
+    stages = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 1))
+    return Trunk(vgg_layers(stages)[:-1], (1, 6, 11, 20, 29))
 
 
 class PerceptualLoss:

@@ -20,8 +20,6 @@ were. The network is still given the whole code, because a speaker's rest is not
 styles made livelier and calmer at random (`augment.scale_expression`).
 """
 
-import inspect
-
 import numpy as np
 import torch
 from torch import nn
@@ -31,6 +29,7 @@ from deep_3drecon.track import FPS
 from models import augment, losses, metrics, windows
 from models.amplitude import POSE, measure
 from models.blinks import add_blinks, generate_blinks
+from models.presets import preset_dims
 from models.style import STYLE_PARTS, Style
 from models.style_encoder import MIN_FRAMES, ClipEncoder, contrast
 
@@ -234,7 +233,7 @@ class StyleAvatar(nn.Module):
         self.settings, self.stats = settings, stats
         self.face = load_face_model(stats["face_model"]) if face is None else face
         self.relative = settings["preset"] == "tiny"
-        dims = preset_dims(settings["preset"], settings.get("dims", {}))
+        dims = preset_dims(PRESETS, settings["preset"], settings.get("dims", {}))
         self.streams = tuple(dims["stems"])
         self.style_parts = STYLE_PARTS if self.relative else STYLE_PARTS[:3]
         sizes = stats["style"]["parts"]
@@ -549,14 +548,3 @@ class StyleAvatar(nn.Module):
         streams = {name: torch.zeros(2, len(getattr(self, f"{name}_mean")), n_rows) for name in self.streams}
         style = torch.zeros(2, self.net.style_mlp[0].in_features)
         return (streams, style), {name: batch for name in self.streams} | {"argument1": {0: "batch"}}
-
-
-def preset_dims(preset, dims):
-    """Settings of the network: a preset with single numbers replaced."""
-    if preset not in PRESETS:
-        raise ValueError(f"preset {preset!r} came, there is {', '.join(PRESETS)}: use one of these names")
-    known = inspect.signature(PRESETS[preset]).parameters
-    unknown = sorted(set(dims) - set(known))
-    if unknown:
-        raise ValueError(f"dims {unknown} came, preset {preset} has {', '.join(known)}: use these names")
-    return PRESETS[preset](**dims)

@@ -15,7 +15,6 @@ so that amplitude follows people who were never trained on. `paper` networks: `m
 """
 
 import hashlib
-import inspect
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from torch.nn import functional
 
 from models import losses, metrics
 from models import talking_style_losses as mesh_losses
+from models.presets import preset_dims
 from models.talking_style_codes import MeshStyle, MeshStyleError
 
 FEATURE_HZ, STYLE_HZ = 50, 25
@@ -137,7 +137,7 @@ class TalkingStyle(nn.Module):
     def __init__(self, settings, stats, face=None):
         super().__init__()
         self.settings, self.stats = settings, stats
-        self.dims = preset_dims(settings["preset"], settings.get("dims", {}))
+        self.dims = preset_dims(PRESETS, settings["preset"], settings.get("dims", {}))
         self.streams = tuple(stats["features"])
         n_sound = sum(len(stats["features"][name]["mean"]) for name in self.streams)
         n_basis = stats["basis_size"]
@@ -437,14 +437,3 @@ def random_person(n, n_motion, gain, device):
 def thinned(ids):
     """At most MAX_VERTICES of some ids, evenly taken."""
     return torch.as_tensor(np.asarray(ids)[:: -(-len(ids) // MAX_VERTICES)])
-
-
-def preset_dims(preset, dims):
-    """Numbers of a preset with some replaced; refuses names it does not have."""
-    if preset not in PRESETS:
-        raise ValueError(f"preset {preset!r} came, there is {', '.join(PRESETS)}: use one of these names")
-    known = inspect.signature(PRESETS[preset]).parameters
-    unknown = sorted(set(dims) - set(known))
-    if unknown:
-        raise ValueError(f"dims {unknown} came, preset {preset} has {', '.join(known)}: use these names")
-    return PRESETS[preset](**dims)
