@@ -26,11 +26,9 @@ import numpy as np
 
 CELLS, BLOCK = 64, 8  # cells along a side of the small picture, and of a block
 WAVES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2))  # half waves down and across a block
-STEP = 25.0  # luma levels times cells (orthonormal waves): RMS of the mark 1.8 levels
-FLAT_SHARE, ROUGH = (
-    0.25,
-    8.0,
-)  # how far measures of a flat block are moved; deviation of cells from which on all the way
+STEP = 25.0  # luma levels times cells (orthonormal waves): RMS of the mark at most 1.8 levels
+# how far measures of a flat block are moved, and the deviation of cells from which on all the way
+FLAT_SHARE, ROUGH = 0.25, 8.0
 KEY = b"idiolect synthetic mark 1"
 SYNTHETIC = 1  # payload of a video made by this program; 0 to 255
 THRESHOLD = 6.2
