@@ -117,7 +117,9 @@ def find_machine_paths(root):
     paths = [path for path in root.glob("*") if path.is_file()]
     for folder in folders:
         paths += [path for path in (root / folder).rglob("*") if path.is_file()]
-    private = {root / "data" / name for name in ("assets", "runs", "clips", "raw", "lmdb", "people", "meshes", "releases")}
+    private = {
+        root / "data" / name for name in ("assets", "runs", "clips", "raw", "lmdb", "people", "meshes", "releases")
+    }
     faults = []
     for path in sorted(paths):
         if path.suffix not in TEXT_SUFFIXES and path.name != "run" or private & set(path.parents):
