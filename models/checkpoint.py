@@ -5,7 +5,6 @@ best.json          method, settings, statistics of the training split, face mode
 release.json       in a released folder: sha256 of every file, which `load` compares; see scripts/release.py
 """
 
-import hashlib
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from deep_3drecon.assets import hash_file
 from models import METHODS, RENDERERS, find
 
 FORMAT = "idiolect-method-1"
@@ -85,7 +85,8 @@ def load(path, device="cpu", face=None):
         )
     try:
         weights = load_file(path.with_suffix(".safetensors"))
-        hidden = {name: x for name, x in method.state_dict().items() if name not in _released(method)}
+        released = _released(method)
+        hidden = {name: x for name, x in method.state_dict().items() if name not in released}
         method.load_state_dict(weights | hidden)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}.safetensors: does not hold this method's weights ({error})") from error
@@ -109,12 +110,6 @@ def load_matching(path, method):
         )
     method.load_state_dict(own | taken)
     return sorted(set(own) - set(taken))
-
-
-def hash_file(path):
-    """sha256 of a file, 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_release(folder, texts=True):

@@ -12,7 +12,6 @@
 `scripts/personalize.sh` writes it, `inference.py --person` reads it.
 """
 
-import hashlib
 import itertools
 import json
 import os
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deep_3drecon.assets import hash_file
 from deep_3drecon.atlas import PersonTexture, TextureError
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FPS, FaceTrack, TrackError
@@ -136,7 +136,7 @@ class Person:
         self.clip, self.folder = folder / "clip.mp4", folder
         content = self.about | {
             "format": FORMAT,
-            "clip_sha256": sha256(self.clip),
+            "clip_sha256": hash_file(self.clip),
             "face_model": self.track.face_model,
             "face_model_hash": self.track.face_model_hash,
             "frame_size": list(self.track.frame_size),
@@ -192,9 +192,3 @@ def read_behaviour(path):
     from models.behaviour import Behaviour
 
     return Behaviour.load(path)
-
-
-def sha256(path):
-    """Hexadecimal digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,7 +24,7 @@ from data_process import clips
 from data_process.face_tracks import track_quality, track_video, video_frames
 from data_process.landmarks import NoFaceError
 from data_process.video import VideoError, VideoWriter, probe, read_frames
-from deep_3drecon.assets import REPOSITORY, AssetError
+from deep_3drecon.assets import REPOSITORY, AssetError, hash_file
 from deep_3drecon.atlas import PersonTexture, TextureError, build_atlas
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.fit import FitError
@@ -32,7 +32,7 @@ from deep_3drecon.photometric_frames import PhotometricError
 from deep_3drecon.track import FPS, FaceTrack, TrackError
 from models.behaviour import Behaviour
 from models.checkpoint import git_commit
-from models.person import Person, PersonError, sha256
+from models.person import Person, PersonError
 from models.style import Style, StyleError
 
 USER_ERRORS = (
@@ -59,7 +59,7 @@ class Work:
         self.folder, self.work, self.source, self.settings = folder, folder / "work", source, settings
         self.work.mkdir(parents=True, exist_ok=True)
         self.path = self.work / "stages.json"
-        made_from = {"source_sha256": sha256(source), "settings": settings}
+        made_from = {"source_sha256": hash_file(source), "settings": settings}
         try:
             known = json.loads(self.path.read_text())
         except FileNotFoundError:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import yaml
 
+from deep_3drecon.assets import hash_file
 from models import checkpoint
-from models.checkpoint import RELEASE, RELEASE_FORMAT, CheckpointError, check_release, hash_file
+from models.checkpoint import RELEASE, RELEASE_FORMAT, CheckpointError, check_release
 from models.style import Style, StyleError
 
 PACKAGES = ("torch", "numpy", "safetensors")

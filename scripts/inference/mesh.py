@@ -61,7 +61,10 @@ def parse(argv, description=None):
     )
     p.add_argument("--save_style", type=Path, help="write the (first) manner as .style.json")
     p.add_argument(
-        "--checkpoint_dir", type=Path, default=Path("data/checkpoints/talking_style"), help="run folder of talking_style(_paper)"
+        "--checkpoint_dir",
+        type=Path,
+        default=Path("data/checkpoints/talking_style"),
+        help="run folder of talking_style(_paper)",
     )
     p.add_argument("--released", type=Path, help=".pth of TalkingStyle's authors, in place of --checkpoint_dir")
     p.add_argument("--subjects", nargs="+", help="names of its one-hot subjects in order (default 0 1 2 ...)")

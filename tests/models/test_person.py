@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_process.video import read_frames
+from deep_3drecon.assets import hash_file
 from deep_3drecon.atlas import PersonTexture, TextureError
 from models import person as persons
 from models.person import Person, PersonError
@@ -27,7 +28,7 @@ def test_what_is_saved_comes_back(folder):
     )
     assert np.array_equal(one.track.coeff, two.track.coeff) and np.array_equal(one.texture.colour, two.texture.colour)
     assert np.allclose(one.style.vector(), two.style.vector(), rtol=1e-6)
-    assert two.about["clip_sha256"] == persons.sha256(two.clip) and two.behaviour is None
+    assert two.about["clip_sha256"] == hash_file(two.clip) and two.behaviour is None
     assert not list(two.folder.glob("*.part*"))
 
 
