@@ -21,11 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process import meshes_encoder, meshes_splits
-from data_process.meshes import MeshClip, MeshError, MeshWriter, summary
+from data_process.meshes import MeshClip, MeshError, MeshWriter
 from data_process.process_voca_data import read_table
-from deep_3drecon.topology import TopologyError, load_topology
-from deep_3drecon.topology_files import MeshFileError, read_mesh
-from deepspeech import AudioError
+from deep_3drecon.topology import load_topology
+from deep_3drecon.topology_files import read_mesh
 from deepspeech.audio_io import load_audio
 
 FPS, N_VERTICES = 25.0, 23370
@@ -155,17 +154,9 @@ def main(argv=None):
     parser.add_argument(
         "--legacy_unit_area", action="store_true", help="scale every frame by its own surface, as CodeTalker"
     )
-    meshes_encoder.add_arguments(parser)
-    args = parser.parse_args(argv)
-    try:
-        data = prepare(
-            args.source, args.output, args.legacy_unit_area, args.fps, args.basis, args.encoder, args.layer
-        )  # fmt: skip
-    except (MeshError, MeshFileError, TopologyError, AudioError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(summary(data))
-    return 0
+    return meshes_encoder.run(
+        parser, argv, lambda a: prepare(a.source, a.output, a.legacy_unit_area, a.fps, a.basis, a.encoder, a.layer)
+    )
 
 
 if __name__ == "__main__":

@@ -16,11 +16,10 @@ import torch
 from tqdm import tqdm
 
 from data_process import meshes_encoder, meshes_splits
-from data_process.meshes import MeshClip, MeshError, MeshWriter, summary
-from deep_3drecon.face_model import FaceModelError, rotation_from_vector
+from data_process.meshes import MeshClip, MeshError, MeshWriter
+from deep_3drecon.face_model import rotation_from_vector
 from deep_3drecon.flame import FILES, default_path, read_arrays
-from deep_3drecon.topology import TopologyError, load_topology
-from deepspeech import AudioError
+from deep_3drecon.topology import load_topology
 from deepspeech.audio_io import load_audio
 
 N_SHAPE, N_EXPRESSION, JAW = 300, 50, 2
@@ -110,15 +109,9 @@ def main(argv=None):
     parser.add_argument("source", type=Path, help="folder with SPEAKER_NUMBER.npz and their sound")
     parser.add_argument("--output", type=Path, default=Path("data/meshes/mead"))
     parser.add_argument("--raw_fps", type=float, help="frame rate of the parameters")
-    meshes_encoder.add_arguments(parser)
-    args = parser.parse_args(argv)
-    try:
-        data = prepare(args.source, args.output, args.raw_fps, args.fps, args.basis, args.encoder, args.layer)
-    except (MeshError, FaceModelError, TopologyError, AudioError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(summary(data))
-    return 0
+    return meshes_encoder.run(
+        parser, argv, lambda a: prepare(a.source, a.output, a.raw_fps, a.fps, a.basis, a.encoder, a.layer)
+    )
 
 
 if __name__ == "__main__":

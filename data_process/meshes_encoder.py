@@ -1,5 +1,8 @@
 """What the mesh line hears: the features that need no download, or the rows of a speech encoder of the user's."""
 
+import sys
+
+from data_process.meshes import summary
 from deepspeech import features
 from deepspeech.encoders import Encoder
 
@@ -18,3 +21,17 @@ def make_extract(encoder=None, layer=None):
         return features, {"features": "phonemes, mel, energy"}
     network = Encoder.load(encoder, layer)
     return (lambda wav: {"encoder": network(wav)}), {"features": "encoder", "encoder": network.about}
+
+
+def run(parser, argv, prepare):
+    """Exit status of a command that prepares mesh data: 0 prepared, 1 refused with a reason.
+
+    prepare: its work, parsed arguments -> what `meshes.summary` tells of. Every reason to refuse is an OSError or ValueError.
+    """
+    add_arguments(parser)
+    try:
+        print(summary(prepare(parser.parse_args(argv))))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0

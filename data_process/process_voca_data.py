@@ -16,10 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process import meshes_encoder, meshes_splits
-from data_process.meshes import MeshClip, MeshError, MeshWriter, summary
+from data_process.meshes import MeshClip, MeshError, MeshWriter
 from deep_3drecon import safe_pickle
-from deep_3drecon.topology import TopologyError, load_topology
-from deepspeech import AudioError
+from deep_3drecon.topology import load_topology
 from deepspeech.audio_io import load_audio
 
 FILES = ("data_verts.npy", "raw_audio_fixed.pkl", "templates.pkl", "subj_seq_to_idx.pkl")
@@ -109,14 +108,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description="VOCASET to a mesh folder.")
     parser.add_argument("source", type=Path, help="folder with the four files")
     parser.add_argument("--output", type=Path, default=Path("data/meshes/vocaset"))
-    meshes_encoder.add_arguments(parser)
-    args = parser.parse_args(argv)
-    try:
-        print(summary(prepare(args.source, args.output, args.fps, args.basis, args.encoder, args.layer)))
-    except (MeshError, TopologyError, AudioError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return meshes_encoder.run(parser, argv, lambda a: prepare(a.source, a.output, a.fps, a.basis, a.encoder, a.layer))
 
 
 if __name__ == "__main__":
