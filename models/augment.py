@@ -34,6 +34,29 @@ def change_loudness(mel, energy, largest_db):
     return mel + db * DB_TO_LOG_POWER, energy * 10 ** (db / 20)
 
 
+def other_loudness(features, largest_db):
+    """Raw features {stream: (B, A, n)} of which mel and energy, if both are there, are louder or softer by up to `largest_db`."""
+    if not largest_db or not {"mel", "energy"} <= set(features):
+        return features
+    mel, energy = change_loudness(features["mel"], features["energy"], largest_db)
+    return features | {"mel": mel, "energy": energy}
+
+
+def disturb_sound(features, how):
+    """z-scored features {stream: (B, A, n)} as another voice, microphone or room might give them.
+
+    how: {field of configs.AugmentConfig: value}; what is left out is off. Energy is never silenced alone: it says when there is speech.
+    """
+    features = dict(features)
+    if "mel" in features:
+        mel = colour(shift_bands(features["mel"], how.get("shift_bands", 0)), how.get("colour", 0))
+        features["mel"] = mask_bands(mel, how.get("mask_bands", 0))
+    if how.get("stream_drop", 0):
+        features |= drop_streams({n: x for n, x in features.items() if n != "energy"}, how["stream_drop"])
+    noise, share = how.get("feature_noise", 0), how.get("feature_drop", 0)
+    return {name: drop_rows(x + noise * torch.randn_like(x), share) for name, x in features.items()}
+
+
 def colour(x, spread):
     """Another microphone: a smooth curve over the bands, constant in time, added to z-scored x (B, A, n)."""
     n = x.shape[-1]

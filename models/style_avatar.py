@@ -32,189 +32,12 @@ from models.blinks import add_blinks, generate_blinks
 from models.presets import preset_dims
 from models.style import STYLE_PARTS, Style
 from models.style_encoder import MIN_FRAMES, ClipEncoder, contrast
+from models.style_fusion import PAPER_CONTEXT, PAPER_STRIDE, PAPER_WINDOW, PRESETS, StyleFusionNet
 
-
-def paper_preset(width=64, style_width=256, head_width=64):
-    """Settings of `StyleFusionNet` in the paper; stems are channels of each stream."""
-    return {
-        "stems": {"phonemes": 3 * width // 4, "energy": width // 4},
-        "widths": (width, 2 * width, 4 * width),
-        "depths": (3, 4, 14),
-        "strides": (2, 2, 2),
-        "decoder_depth": 2,
-        "style_width": style_width,
-        "head_width": head_width,
-        "dropout": 0.5,
-        "steps_out": PAPER_WINDOW,
-    }
-
-
-def tiny_preset(width=128, depth=4, decoder_depth=1, style_width=64, head_width=64, learnt_style=0):
-    """Settings of `StyleFusionNet` for minutes on a CPU: about a million parameters.
-
-    learnt_style: numbers of a code that `models.style_encoder` finds in a clip, beside the statistics; 0 is none. Training it needs
-    data.style_frames.
-    """
-    return {
-        "learnt_style": learnt_style,
-        "stems": {"phonemes": 3 * width // 8, "mel": width // 2, "energy": width // 8},
-        "widths": (width, width),
-        "depths": (1, depth),
-        "strides": (1, 2),
-        "decoder_depth": decoder_depth,
-        "style_width": style_width,
-        "head_width": head_width,
-        "dropout": 0.1,
-        "steps_out": None,
-    }
-
-
-PRESETS = {"paper": paper_preset, "tiny": tiny_preset}
-PAPER_WINDOW, PAPER_STRIDE, PAPER_CONTEXT = 32, 8, 4  # frames
 MIN_STD = 0.01  # of a coefficient: ones that never moved in the corpus are not blown up
 MIN_SPREAD = 0.1  # share of the corpus's deviation that every style is granted
 LEARNT_DROP = 0.2  # share of training windows that are not told the learnt code
 MAX_STYLE = 4.0  # deviations; a style further out is treated like one there
-
-# Our module names -> names in the released checkpoint, in the order of the state dict. The numbers of the second
-# backbone go on counting where the first one (blocks 0 to 20, then the dropout) stops.
-RELEASED_NAMES = (
-    ("stems.phonemes.", "audio_layer."),
-    ("stems.energy.", "energy_layer."),
-    ("encoder.", "backbone1."),
-    ("decoder.0.", "backbone2.22."),
-    ("decoder.1.", "backbone2.23."),
-    ("heads.expression.", "out_layer."),
-    ("style_mlp.", "exp_sty_layer."),
-    (".shortcut.", ".shortcut_layer."),
-    (".residual.", ".res_layer."),
-)
-
-
-def released_name(name):
-    """The name that the original checkpoint gives to one entry of a paper-size network's state dict."""
-    for ours, theirs in RELEASED_NAMES:
-        name = name.replace(ours, theirs)
-    return name
-
-
-class ResidualBlock(nn.Module):
-    """BN, conv 3, PReLU, conv 3 (stride), BN beside a shortcut: (B, n_in, L) -> (B, n_out, ceil(L / stride)).
-
-    The shortcut picks every stride-th step, and is a 1 x 1 convolution with BN where the width changes.
-    """
-
-    def __init__(self, n_in, n_out, stride=1):
-        super().__init__()
-        self.stride = stride
-        if n_in != n_out:
-            self.shortcut = nn.Sequential(nn.Conv1d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm1d(n_out))
-        else:
-            self.shortcut = None
-        self.residual = nn.Sequential(
-            nn.BatchNorm1d(n_in),
-            nn.Conv1d(n_in, n_out, 3, padding=1, bias=False),
-            nn.PReLU(n_out),
-            nn.Conv1d(n_out, n_out, 3, stride, padding=1, bias=False),
-            nn.BatchNorm1d(n_out),
-        )
-
-    def forward(self, x):
-        shortcut = x[:, :, :: self.stride] if self.shortcut is None else self.shortcut(x)
-        return shortcut + self.residual(x)
-
-
-class StyleFusionNet(nn.Module):
-    """Audio streams (B, C, A) and style (B, S) -> {head: (B, n, frames)}, channels first.
-
-    streams        {name: (channels in, channels of its stem)}
-    n_style        length of the style code
-    heads          {name: channels out}, each with its own output layers on the shared decoder
-    widths, depths, strides  one entry a stage of the encoder: channels, blocks, stride of the first block
-    decoder_depth  blocks after the style has joined, widths[-1] + style_width wide
-    dropout        on the latent: half of it gone forces the paper's network to look at the style
-    steps_out      stretch the latent linearly to so many frames; None keeps the encoder's time axis
-    """
-
-    def __init__(
-        self,
-        streams,
-        n_style,
-        heads,
-        widths,
-        depths,
-        strides,
-        decoder_depth,
-        style_width,
-        head_width,
-        dropout,
-        steps_out=None,
-    ):
-        super().__init__()
-        self.strides, self.depths, self.decoder_depth, self.steps_out = (
-            tuple(strides),
-            tuple(depths),
-            decoder_depth,
-            steps_out,
-        )
-        self.stems = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.Conv1d(n, stem, 3, padding=1),
-                    nn.BatchNorm1d(stem),
-                    nn.ReLU(),
-                    nn.Conv1d(stem, stem, 3, padding=1),
-                )
-                for name, (n, stem) in streams.items()
-            }
-        )
-        width, blocks = sum(stem for _, stem in streams.values()), []
-        for next_width, depth, stride in zip(widths, depths, strides, strict=True):
-            for i in range(depth):
-                blocks.append(ResidualBlock(width, next_width, stride if i == 0 else 1))
-                width = next_width
-        self.encoder = nn.Sequential(*blocks)
-        self.dropout = nn.Dropout(dropout)
-        width += style_width
-        self.decoder = nn.Sequential(*[ResidualBlock(width, width) for _ in range(decoder_depth)])
-        self.heads = nn.ModuleDict({name: head(width, head_width, n, steps_out) for name, n in heads.items()})
-        self.style_mlp = nn.Sequential(nn.Linear(n_style, 64), nn.ReLU(), nn.Linear(64, style_width))
-        for module in self.modules():
-            if isinstance(module, nn.Conv1d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-
-    @property
-    def radius(self):
-        """Frames on each side of a frame that its output depends on, for one row pair a frame (steps_out None)."""
-        rows, step = 2, 1  # the stems' two convolutions
-        for depth, stride in zip(self.depths, self.strides, strict=True):
-            rows += step + step  # first convolution before the stride, second one strided
-            step *= stride
-            rows += (depth - 1) * 2 * step
-        rows += (2 * self.decoder_depth + 2) * step
-        return -(-rows // step)
-
-    def encode(self, features):
-        """Latent (B, widths[-1], L) of {stream: (B, C, A)}."""
-        return self.encoder(torch.cat([stem(features[name]) for name, stem in self.stems.items()], 1))
-
-    def forward(self, features, style):
-        latent = self.dropout(self.encode(features))
-        code = self.style_mlp(style)[:, :, None].expand(-1, -1, latent.shape[-1])
-        fused = self.decoder(torch.cat([latent, code], 1))
-        return {name: layers(fused) for name, layers in self.heads.items()}
-
-
-def head(width, head_width, n_out, steps_out):
-    """Output layers: stretch in time (or nothing), BN, conv 3, PReLU, conv 3."""
-    stretch = nn.Identity() if steps_out is None else nn.Upsample(steps_out, mode="linear", align_corners=False)
-    return nn.Sequential(
-        stretch,
-        nn.BatchNorm1d(width),
-        nn.Conv1d(width, head_width, 3, padding=1, bias=False),
-        nn.PReLU(head_width),
-        nn.Conv1d(head_width, n_out, 3, padding=1, bias=False),
-    )
 
 
 class StyleAvatar(nn.Module):
@@ -250,23 +73,19 @@ class StyleAvatar(nn.Module):
         names = list(self.face.expression_names)
         self.blink_columns = [names.index(n) for n in ("eyeBlinkLeft", "eyeBlinkRight") if n in names]
         self.mouth_columns = (augment.expression_groups(names) == 0).numpy()
-        self.opening = (
-            losses.lip_gauge(self.face)["exp"][:, 1].mean(0).numpy()
-        )  # mm up of the upper inner lip over the lower
+        # mm up of the upper inner lip over the lower, for one of each expression
+        self.opening = losses.lip_gauge(self.face)["exp"][:, 1].mean(0).numpy()
         self._geometry = None
 
     def _register_statistics(self, stats):
-        """Means and deviations as buffers that move with the module; they come from the checkpoint's JSON, not its
-        weights.
-        """
+        """Means and deviations as buffers that move with the module; they come from the checkpoint's JSON, not its weights."""
 
         def buffer(name, values):
             self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
 
         for name in self.streams:
             buffer(f"{name}_mean", stats["features"][name]["mean"])
-            # Some phones are so rare that their deviation is tiny: one spurious posterior must not become 30
-            # deviations.
+            # Some phones are so rare that their deviation is tiny: one spurious posterior must not become 30 deviations.
             least = 0.1 if name == "phonemes" else 1e-3
             buffer(f"{name}_std", np.maximum(stats["features"][name]["std"], least))
         buffer("exp_mean", stats["exp"]["mean"])
@@ -358,13 +177,12 @@ class StyleAvatar(nn.Module):
         }
 
     def losses(self, batch, phase="motion"):
-        """Losses of a batch (keys: data_process.schema.BATCH) by name, without weights. In training mode the batch is
-        disturbed.
+        """Losses of a batch (keys: data_process.schema.BATCH) by name, without weights. In training mode it is disturbed.
 
         paper   expression: mean squared error of the raw coefficients
-        tiny    expression, expression_change: squared error, z-scored, of coefficients and of their change from frame
-                to frame face, lips, lips_change: vertex distance in mm of the whole face, of the lips, of the lips'
-                change lip_opening: difference of the inner-lip opening in mm
+        tiny    expression, expression_change: squared error, z-scored, of coefficients and their change a frame;
+                face, lips, lips_change: vertex distance in mm of the whole face, of the lips, of the lips' change;
+                lip_opening: difference of the inner-lip opening in mm
         both    pose, pose_change: squared error, z-scored, about the window's mean (with a pose head)
         with learnt_style  style_contrast: how badly the code of another stretch of the clip tells its speaker, nats
         """
@@ -389,8 +207,10 @@ class StyleAvatar(nn.Module):
         return self._losses(self(features, parts, code), exp, batch, valid) | contrasts
 
     def _code_of_others(self, batch, mean=0.0, gain=None):
-        """Learnt code (B, n) of the stretches that came for it, which are never the windows themselves: their code could tell the
-        very motion that is wanted. mean, gain (B, E): made livelier about the mean."""
+        """Learnt code (B, n) of the stretches that came for it. mean, gain (B, E): made livelier about the mean.
+
+        They are never the windows themselves, whose code could tell the very motion that is wanted.
+        """
         exp = batch["style_exp"]
         if gain is not None:
             exp = mean[:, None] + gain[:, None] * (exp - mean[:, None])
@@ -428,20 +248,8 @@ class StyleAvatar(nn.Module):
                 exp, parts["mean_exp"], parts["std_exp"], parts["std_exp_change"], groups, how["style_gain"]
             )
             exp, parts = scaled[0], parts | {"std_exp": scaled[1], "std_exp_change": scaled[2]}
-        if how.get("gain_db", 0) and {"mel", "energy"} <= set(features):
-            mel, energy = augment.change_loudness(features["mel"], features["energy"], how["gain_db"])
-            features = features | {"mel": mel, "energy": energy}
-        features = self.normalised(features)
-        if "mel" in features:
-            mel = augment.shift_bands(features["mel"], how.get("shift_bands", 0))
-            mel = augment.colour(mel, how.get("colour", 0))
-            features["mel"] = augment.mask_bands(mel, how.get("mask_bands", 0))
-        if how.get("stream_drop", 0):
-            features |= augment.drop_streams({n: x for n, x in features.items() if n != "energy"}, how["stream_drop"])
-        for name, x in features.items():
-            x = x + how.get("feature_noise", 0) * torch.randn_like(x)
-            features[name] = augment.drop_rows(x, how.get("feature_drop", 0))
-        return exp, parts, features
+        features = self.normalised(augment.other_loudness(features, how.get("gain_db", 0)))
+        return exp, parts, augment.disturb_sound(features, how)
 
     def _disturbed_code(self, parts):
         """Training only: the network's view of the style, with noise, or nothing."""
@@ -458,9 +266,7 @@ class StyleAvatar(nn.Module):
 
     @torch.no_grad()
     def _whole_clip(self, features, parts, n_frames, chunk=500):
-        """`forward` over a clip of any length: raw features {name: (A, C)}, style parts {name: (1, n)} -> {"exp": (T,
-        E), ...}.
-        """
+        """`forward` over a clip of any length: raw features {name: (A, C)}, style parts {name: (1, n)} -> {name: (T, n)}."""
 
         def network(piece):
             n = len(next(iter(piece.values())))
@@ -477,9 +283,7 @@ class StyleAvatar(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, batch):
-        """Losses of one whole clip (a batch of 1) generated in its own style, and lip_correlation of generated and
-        true opening.
-        """
+        """Losses of one whole clip (a batch of 1) in its own style, and lip_correlation of generated and true opening."""
         n_frames, valid = batch["exp"].shape[1], batch["valid"].bool()
         edge = windows.ROWS_PER_FRAME * self.context_frames
         features = {name: batch[name][0, edge : edge + windows.ROWS_PER_FRAME * n_frames] for name in self.streams}

@@ -21,8 +21,7 @@ from deep_3drecon.assets import AssetError
 from deep_3drecon.face_model import FaceModelError, load_face_model
 from models import checkpoint
 from models.judges import JudgeError, read_tensors
-from models.style_avatar import StyleAvatar, StyleFusionNet, paper_preset
-from models.style_avatar import released_name as backbone_name
+from models.style_avatar import StyleAvatar
 from models.style_avatar_networks import (
     RELEASED_ENCODER,
     RELEASED_ENHANCER,
@@ -31,6 +30,7 @@ from models.style_avatar_networks import (
     released_name,
 )
 from models.style_avatar_renderer import StyleAvatarRenderer
+from models.style_fusion import RELEASED_BACKBONE, StyleFusionNet, paper_preset
 
 N_EXP, N_POSE, N_DEEPSPEECH = 64, 7, 29
 STATISTICS = ("m_m", "m_s", "s_m", "s_s", "d_s_m", "d_s_s")
@@ -69,7 +69,7 @@ def networks():
     """{name of FILES: (network without memory of its own, its name for one of our names)}."""
     with torch.device("meta"):
         return {
-            "backbone": (backbone(), backbone_name),
+            "backbone": (backbone(), lambda name: released_name(name, RELEASED_BACKBONE)),
             "tex_encoder": (TextureEncoder(), lambda name: released_name(name, RELEASED_ENCODER)),
             "face_unet": (LocalEnhancer(), lambda name: released_name(name, RELEASED_ENHANCER)),
         }

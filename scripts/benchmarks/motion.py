@@ -6,7 +6,8 @@ import deepspeech
 from deep_3drecon.track import FPS
 from models import checkpoint, windows
 from models.style import Style
-from models.style_avatar import PAPER_STRIDE, PAPER_WINDOW, StyleAvatar
+from models.style_avatar import StyleAvatar
+from models.style_fusion import PAPER_STRIDE, PAPER_WINDOW
 from scripts.benchmarks import material
 from scripts.benchmarks.case import Case, Missing
 

@@ -1,8 +1,4 @@
-"""style_avatar: parity of the paper's network, lengths and chunks, and learning a world whose rule is known."""
-
-import json
-import math
-from pathlib import Path
+"""style_avatar: lengths and chunks, and learning a world whose rule is known."""
 
 import numpy as np
 import pytest
@@ -12,80 +8,13 @@ from models import checkpoint
 from models.amplitude import measure
 from models.metrics import correlation
 from models.style import Style
-from models.style_avatar import StyleAvatar, StyleFusionNet, paper_preset, released_name
+from models.style_avatar import StyleAvatar
 from tests.models.toy import JAW, LIDS, settings, toy_batch, toy_clip, toy_face, toy_stats, toy_world
-
-PARITY = Path(__file__).parents[2].parent / "shared" / "parity" / "style_avatar__motion_net.json"
-# From that file: what the original network returns when filled by rule A (scale 0.7) and by rule B (scale 0.9).
-SAMPLES = [0, 101, 552, 1003, 1454, 1905, 2356, 2807, 3258, 3709, 4059]
-GOLDEN = {
-    "A": [-0.1934153, -0.1123783, -0.5439334, -0.2980064, 0.4604436, 0.1211881, 0.562585, 0.2993081, -0.3651518]
-    + [-0.775928, -0.1389291],
-    "B": [0.2683617, 0.0642868, -0.0497321, 0.2790101, 0.1609172, 0.2551572, 0.0020623, -1.2283945, -0.4293472]
-    + [-0.6070184, -0.099197],
-}
-SCALE = {"A": 0.7, "B": 0.9}
 
 
 @pytest.fixture(scope="module")
 def world():
     return toy_world()
-
-
-def paper_network():
-    dims = paper_preset()
-    del dims["stems"]
-    return StyleFusionNet({"phonemes": (29, 48), "energy": (1, 16)}, 135, {"expression": 64}, **dims)
-
-
-def fill(shape, k, name, rule):
-    """Values of tensor number k of a state dict by the rules of the parity files."""
-    q = np.arange(math.prod(shape), dtype=np.int64) % 9973
-    wave = np.sin(0.1 * q + k) if rule == "A" else np.sin(2 * np.pi * ((q * q * (k + 1) + 13 * q) % 9973) / 9973 + k)
-    if len(shape) > 1:
-        return SCALE[rule] / math.sqrt(math.prod(shape[1:])) * wave.reshape(shape)
-    return (1 if name.endswith((".weight", "running_var")) else 0) + 0.1 * wave
-
-
-def filled_output(rule, dtype):
-    """The paper-size network filled by `rule`, on the inputs of the parity file -> (2, 64, 32)."""
-    net = paper_network().eval().to(dtype)
-    state = net.state_dict()
-    for k, (name, value) in enumerate(state.items()):
-        if value.dtype != torch.int64:
-            state[name] = torch.from_numpy(fill(value.shape, k, released_name(name), rule)).to(dtype)
-    net.load_state_dict(state)
-    audio, energy, style = (
-        torch.from_numpy(np.sin(0.05 * np.arange(math.prod(shape)) + seed).reshape(shape)).to(dtype)
-        for shape, seed in (((2, 29, 80), 0.3), ((2, 1, 80), 1.1), ((2, 135), 2.2))
-    )
-    with torch.no_grad():
-        latent = net.encode({"phonemes": audio, "energy": energy})
-        assert latent.shape == (2, 256, 10)
-        return net({"phonemes": audio, "energy": energy}, style)["expression"]
-
-
-def test_paper_size_is_the_papers():
-    assert sum(p.numel() for p in paper_network().parameters()) == 9_211_904
-
-
-@pytest.mark.parametrize("rule", ["A", "B"])
-def test_paper_network_equals_the_original(rule):
-    assert filled_output(rule, torch.float64).flatten()[SAMPLES].tolist() == pytest.approx(GOLDEN[rule], abs=2e-7)
-    assert filled_output(rule, torch.float32).flatten()[SAMPLES].tolist() == pytest.approx(GOLDEN[rule], abs=1e-5)
-
-
-@pytest.mark.skipif(not PARITY.is_file(), reason="../shared/parity absent")
-def test_paper_network_equals_the_whole_parity_file():
-    parity = json.loads(PARITY.read_text())
-    state = paper_network().state_dict()
-    assert [(released_name(n), list(v.shape)) for n, v in state.items()] == [(n, s) for n, s, _ in parity["state_dict"]]
-    for rule, key in (("A", "outputs"), ("B", "rule_b_outputs")):
-        out = filled_output(rule, torch.float64).flatten()
-        wanted = parity[key][0]
-        assert out[wanted["sample_indices"]].tolist() == pytest.approx(wanted["sample_values"], abs=2e-7)
-        assert out[:16].tolist() == pytest.approx(wanted["first_16"], abs=2e-7)
-        assert out.mean().item() == pytest.approx(wanted["mean"], abs=1e-6)
 
 
 def make(world, preset="tiny", **more):

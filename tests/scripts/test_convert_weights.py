@@ -8,10 +8,16 @@ import pytest
 import torch
 
 from deep_3drecon.coeffs import BFM_LAYOUT
-from models import checkpoint, style_avatar_networks
+from models import checkpoint
 from models.style import Style
-from models.style_avatar import released_name
-from models.style_avatar_networks import RELEASED_ENCODER, RELEASED_ENHANCER, LocalEnhancer, TextureEncoder
+from models.style_avatar_networks import (
+    RELEASED_ENCODER,
+    RELEASED_ENHANCER,
+    LocalEnhancer,
+    TextureEncoder,
+    released_name,
+)
+from models.style_fusion import RELEASED_BACKBONE
 from scripts import convert_weights
 from tests.models.toy import toy_face
 
@@ -32,15 +38,15 @@ def backbone(tmp_path_factory):
     torch.manual_seed(0)
     network = convert_weights.backbone().eval()
     path = tmp_path_factory.mktemp("released") / "backbone.pkl"
-    torch.save({released_name(name): value for name, value in network.state_dict().items()}, path)
+    torch.save({released_name(name, RELEASED_BACKBONE): value for name, value in network.state_dict().items()}, path)
     return network, path
 
 
 def small_networks():
     encoder, painter = TextureEncoder(9, 4, (4, 8, 16, 32, 32)), LocalEnhancer(4, 3, 4, 1, 1, 1)
     return {
-        "tex_encoder": (encoder, lambda name: style_avatar_networks.released_name(name, RELEASED_ENCODER)),
-        "face_unet": (painter, lambda name: style_avatar_networks.released_name(name, RELEASED_ENHANCER)),
+        "tex_encoder": (encoder, lambda name: released_name(name, RELEASED_ENCODER)),
+        "face_unet": (painter, lambda name: released_name(name, RELEASED_ENHANCER)),
     }
 
 
@@ -87,7 +93,7 @@ def test_renderer_paints_the_same_after_conversion(face, tmp_path):
     renderer = checkpoint.load(tmp_path, face=face)
     textures, uv, mask = torch.rand(1, 9, 64, 64), torch.rand(1, 32, 32, 2), torch.ones(1, 1, 32, 32)
     with torch.no_grad():
-        found = style_avatar_networks.sample_texture(known["tex_encoder"][0](textures), uv)
+        found = sample_texture(known["tex_encoder"][0](textures), uv)
         torch.testing.assert_close(renderer(textures, uv, mask)[0], known["face_unet"][0](found))
 
 
