@@ -16,6 +16,7 @@ from models.style_avatar_networks import (
     LocalEnhancer,
     TextureEncoder,
     released_name,
+    sample_texture,
 )
 from models.style_fusion import RELEASED_BACKBONE
 from scripts import convert_weights
