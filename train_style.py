@@ -24,8 +24,6 @@ What the loop asks of a model (any entry of models.METHODS and models.RENDERERS)
 
 import argparse
 import copy
-import dataclasses
-import json
 import math
 import os
 import signal
@@ -38,13 +36,12 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 import configs
-from data_process.batches import endless, open_dataset
+from data_process.batches import endless
 from data_process.schema import StoreError
-from models import METHODS, RENDERERS, checkpoint, find
-
-
-class RunError(RuntimeError):
-    """A run that cannot start, go on or be trusted."""
+from models import checkpoint
+from scripts.training.folder import RunError, RunFolder
+from scripts.training.objective import check_finite, check_weights, learning_rate, loss_weights, weighted
+from scripts.training.setup import build_method, open_data, pick_device
 
 
 class Steps(torch.nn.Module):
@@ -56,52 +53,6 @@ class Steps(torch.nn.Module):
 
     def forward(self, batch, phase):
         return self.method.losses(batch, phase)
-
-
-def learning_rate(iteration, optim):
-    """Rate of one iteration (from 0): linear warm-up, then constant, in steps, or half a cosine down to 0."""
-    if iteration < optim.warmup:
-        return optim.lr * (iteration + 1) / optim.warmup
-    if optim.schedule == "steps":
-        return optim.lr * optim.gamma ** sum(iteration >= milestone for milestone in optim.milestones)
-    if optim.schedule == "constant":
-        return optim.lr
-    done = (iteration - optim.warmup) / max(1, optim.iterations - optim.warmup)
-    return optim.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def weighted(parts, weights):
-    """Total of losses by name. A loss without a weight is only reported, a weight without a loss belongs elsewhere."""
-    used = [weight * parts[name] for name, weight in weights.items() if name in parts]
-    if not used:
-        raise RunError(
-            f"loss: weights of {', '.join(weights) or 'nothing'} came, the method has {', '.join(parts)}: weigh these"
-        )
-    return sum(used)
-
-
-def loss_weights(config, iteration):
-    """Weights of the losses at one iteration (from 0)."""
-    late = config.later_from and iteration >= config.later_from
-    return config.loss | (config.loss_later if late else {})
-
-
-def check_weights(weights, names):
-    """Refuse a weight of a loss that no phase has."""
-    unknown = sorted(set(weights) - set(names))
-    if unknown:
-        raise RunError(f"loss: weights of {unknown} came, the method has {', '.join(names)}: weigh these")
-
-
-def check_finite(total, parts, batch, iteration):
-    """Stop at the first loss that is not a number and say which part of it, and which clips."""
-    if torch.isfinite(total):
-        return
-    bad = {name: value.item() for name, value in parts.items() if not torch.isfinite(value)}
-    raise RunError(
-        f"iteration {iteration}: loss is not finite: {bad or 'only the sum'}, clips {sorted(set(batch['clip'].tolist()))}: "
-        "lower optim.lr, set optim.clip_norm or look at these clips; last.pt and best are from before"
-    )
 
 
 def to_device(batch, device):
@@ -130,104 +81,6 @@ def validate(method, clips, weights, device):
             sums[name] = sums.get(name, 0.0) + value.item()
     out = {name: value / len(clips) for name, value in sums.items()}
     return {"loss": weighted(out, weights)} | out
-
-
-class RunFolder:
-    """What a run writes. Only process 0 of a distributed run has one that does anything."""
-
-    def __init__(self, path, active):
-        self.path, self.active, self.board = Path(path), active, None
-        if not active:
-            return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.log = (self.path / "log.jsonl").open("a")
-        except OSError as error:
-            raise RunError(
-                f"run.output {path}: cannot be written ({error}): give a folder that you may write to"
-            ) from error
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:  # optional: log.jsonl holds the same numbers
-            return
-        self.board = SummaryWriter(self.path)
-
-    def write(self, kind, iteration, values):
-        """One line of log.jsonl, the same numbers to TensorBoard, and a line to read on the terminal."""
-        if not self.active:
-            return
-        self.log.write(json.dumps({"kind": kind, "iteration": iteration} | values) + "\n")
-        self.log.flush()
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(f"{kind}/{name}", value, iteration)
-        print(
-            f"{kind} {iteration:6d}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()), flush=True
-        )
-
-    def save_state(self, state):
-        """last.pt, aside first and then renamed."""
-        if self.active:
-            torch.save(state, self.path / "last.pt.part")
-            os.replace(self.path / "last.pt.part", self.path / "last.pt")
-
-    def load_state(self):
-        """What `save_state` wrote; tensors and plain values only."""
-        try:
-            return torch.load(self.path / "last.pt", map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
-            raise RunError(f"{self.path}: no last.pt to resume from: start the run without --resume") from error
-
-    def close(self):
-        """Finish the files."""
-        if self.active:
-            self.log.close()
-            if self.board is not None:
-                self.board.close()
-
-
-def read_stats(data):
-    """stats.json of the training split as a dict."""
-    path = Path(data.stats or Path(data.lmdb, "stats.json"))
-    try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunError(
-            f"{path}: no statistics ({error}): run python -m data_process.stats --lmdb {data.lmdb}"
-        ) from error
-
-
-def build_method(config, stats):
-    """The model that the settings name, with fresh weights; refuses windows and face models that do not fit it."""
-    settings = dataclasses.asdict(config.model) | {"augment": dataclasses.asdict(config.augment)}
-    name = settings.pop("method")
-    method = find_model(name)(settings, stats)
-    wanted = {"context_frames": getattr(method, "context_frames", None)}
-    wanted["window_frames"] = getattr(method, "window_frames", None)
-    for key, value in wanted.items():
-        if value is not None and getattr(config.data, key) != value:
-            raise RunError(
-                f"data.{key}: {getattr(config.data, key)} came, {config.model.preset} needs {value}: set it so"
-            )
-    if method.face is not None and stats["face_model_hash"] != method.face.hash:
-        raise RunError(
-            f"the store was made with face model {stats['face_model_hash'][:12]}, here it is {method.face.hash[:12]}: "
-            "fetch the assets of this version with python -m scripts.download and build the store anew"
-        )
-    return method
-
-
-def find_model(name):
-    """Class of a method or renderer by its name."""
-    return find(METHODS | RENDERERS, name)
-
-
-def open_data(config):
-    """(training set, validation set, facts for the model's constructor) of the kind of data that the model reads."""
-    kind = getattr(find_model(config.model.method), "data_kind", "motion")
-    train_set, val_set = (open_dataset(kind, config.data, split, config.run.seed) for split in ("train", "val"))
-    # A kind of data that needs no statistics of a corpus says itself what the model must know.
-    return train_set, val_set, train_set.about() if hasattr(train_set, "about") else read_stats(config.data)
 
 
 class Run:
@@ -396,13 +249,6 @@ class Run:
                 checkpoint.save(self.folder.path / "best", self.config.model.method, self.mean, extra)
         if self.world > 1:
             distributed.barrier()
-
-
-def pick_device(name, local_rank):
-    """torch.device of run.device; auto takes this process's GPU where there is one."""
-    if name == "auto":
-        return torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
 
 
 def train(config, resume=False):

@@ -18,7 +18,8 @@ ALLOWED = {
 # Command lines: they may import every package, and nobody imports them.
 ENTRY_POINTS = ("train_style", "inference", "scripts", "deep_3drecon.reconstruct")
 # Plain packages that a long command line is split into: other command lines of scripts/ may import them.
-PARTS_OF_SCRIPTS = ("scripts.evaluation", "scripts.benchmarks", "scripts.inference")
+PARTS_OF_SCRIPTS = ("scripts.evaluation", "scripts.benchmarks", "scripts.inference", "scripts.training")
+OWN_PARTS = {"inference": "scripts.inference", "train_style": "scripts.training"}
 # Written so that this line does not match itself.
 MACHINE_PATH = re.compile(r"(?<![\w.~}\])-])/(?:home|root|work|Users|mnt|media|scratch)/\w|\b[A-Z]:\\Users\b")
 TEXT_SUFFIXES = {".py", ".sh", ".md", ".yaml", ".yml", ".toml", ".json", ".txt", ".cfg"}
@@ -72,8 +73,8 @@ def find_forbidden_arrows(root):
             where = f"{path.relative_to(root)}:{line}: {module} imports {imported}"
             if is_part_of_scripts(imported) and module.startswith("scripts."):
                 continue
-            if module == "inference" and (imported + ".").startswith("scripts.inference."):
-                continue  # its own parts
+            if module in OWN_PARTS and (imported + ".").startswith(OWN_PARTS[module] + "."):
+                continue
             if is_entry_point(imported) and imported != module:
                 faults.append(f"{where}, a command line that nobody may import")
             elif target in ALLOWED and target != package and not is_entry_point(module):
@@ -169,6 +170,8 @@ def make_tree(root, name, text):
         ("models/a.py", "from scripts.evaluation import rows\n"),
         ("models/a.py", "from scripts.inference import run\n"),
         ("inference.py", "from scripts.evaluation import rows\n"),
+        ("inference.py", "from scripts.training import folder\n"),
+        ("models/a.py", "from scripts.training import setup\n"),
         ("scripts/inference/a.py", "import inference\n"),
         ("scripts/evaluation/a.py", "from scripts.evaluate import main\n"),
         ("helper.py", "import models\n"),
@@ -190,6 +193,7 @@ def test_a_forbidden_arrow_is_caught(tmp_path, name, text):
         ("scripts/benchmarks/a.py", "from scripts.benchmarks import b\nimport models\n"),
         ("inference.py", "from scripts.inference import encode\nfrom scripts.inference.run import run\n"),
         ("scripts/a.py", "from scripts.inference.encode import encode\n"),
+        ("train_style.py", "from scripts.training.folder import RunFolder\n"),
         ("train_style.py", "from configs import load\nfrom data_process.dataset import Windows\n"),
     ],
 )

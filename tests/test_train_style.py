@@ -16,8 +16,10 @@ from data_process.store import Store, StoreWriter
 from deep_3drecon.coeffs import OPEN_LAYOUT
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FaceTrack
-from models import checkpoint
+from models import METHODS, checkpoint
 from models.style import Style
+from scripts.training import objective, setup
+from scripts.training.folder import RunError
 from tests.models.toy import toy_clip
 
 TINY = {
@@ -157,8 +159,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_named(run, tmp_path):
     status, error = run("bad", "optim.lr=1e30", "optim.clip_norm=0", "optim.warmup=0", "run.val_every=1000")
     assert status == 1 and "not finite" in error and "expression" in error and "clips [" in error
     parts = {"a": torch.tensor(1.0), "b": torch.tensor(math.nan)}
-    with pytest.raises(train_style.RunError, match="'b'"):
-        train_style.check_finite(parts["b"], parts, {"clip": torch.tensor([3, 1])}, 5)
+    with pytest.raises(RunError, match="'b'"):
+        objective.check_finite(parts["b"], parts, {"clip": torch.tensor([3, 1])}, 5)
 
 
 def test_a_store_of_another_face_model_is_refused(run, store, tmp_path):
@@ -188,29 +190,29 @@ def test_batches_can_be_entered_anywhere_and_processes_share_them(store, workers
 
 def test_learning_rate_warms_up_and_falls():
     optim = configs.OptimConfig(lr=1.0, warmup=4, iterations=104, schedule="cosine")
-    rates = [train_style.learning_rate(i, optim) for i in range(104)]
+    rates = [objective.learning_rate(i, optim) for i in range(104)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0] and rates[4] == 1.0 and rates[54] == pytest.approx(0.5)
     assert np.all(np.diff(rates[4:]) < 0) and rates[-1] < 1e-3
-    assert train_style.learning_rate(10**6, configs.OptimConfig(lr=0.1)) == 0.1
+    assert objective.learning_rate(10**6, configs.OptimConfig(lr=0.1)) == 0.1
 
 
 def test_schedules_of_the_paper():
     """Renderer: x 0.7 at ten milestones. Motion: the loss counts 50 times from iteration 3000 on."""
     optim = configs.load("configs/renderer_style_avatar.yaml").optim
-    rates = [train_style.learning_rate(i, optim) for i in (0, 599_999, 600_000, 650_000, 999_999)]
+    rates = [objective.learning_rate(i, optim) for i in (0, 599_999, 600_000, 650_000, 999_999)]
     assert rates == pytest.approx([2e-4, 2e-4, 0.7 * 2e-4, 0.49 * 2e-4, 0.7**10 * 2e-4])
     config = configs.load("configs/style_avatar_paper.yaml")
-    assert [train_style.loss_weights(config, i)["expression"] for i in (0, 2999, 3000, 49_999)] == [1, 1, 50, 50]
-    assert train_style.loss_weights(configs.TrainConfig(loss={"a": 2.0}), 10**6) == {"a": 2.0}
+    assert [objective.loss_weights(config, i)["expression"] for i in (0, 2999, 3000, 49_999)] == [1, 1, 50, 50]
+    assert objective.loss_weights(configs.TrainConfig(loss={"a": 2.0}), 10**6) == {"a": 2.0}
 
 
 def test_shipped_settings_fit_their_networks(store):
     for name in ("style_avatar", "style_avatar_tiny", "style_avatar_paper"):
         config = configs.load(f"{configs.__path__[0]}/{name}.yaml", [f"data.lmdb={store}"])
-        method = train_style.build_method(config, train_style.read_stats(config.data))
+        method = setup.build_method(config, setup.read_stats(config.data))
         batch = WindowDataset(store, "train", config.data.window_frames, config.data.context_frames)
         parts = method.losses(torch.utils.data.default_collate([batch[0], batch[5]]), "motion")
-        assert torch.isfinite(train_style.weighted(parts, config.loss))
+        assert torch.isfinite(objective.weighted(parts, config.loss))
 
 
 class TwoPhases(torch.nn.Module):
@@ -245,7 +247,7 @@ class TwoPhases(torch.nn.Module):
 
 @pytest.fixture
 def two_phases(monkeypatch):
-    monkeypatch.setitem(train_style.METHODS, "two_phases", "tests.test_train_style:TwoPhases")
+    monkeypatch.setitem(METHODS, "two_phases", "tests.test_train_style:TwoPhases")
     line = "model.method=two_phases", "loss={l1: 1.0, adversarial: 0.1, critic: 1.0}"
     return (*line, "data.window_frames=24", "optim.clip_norm=0", "optim.schedule=constant", "optim.warmup=0")
 
