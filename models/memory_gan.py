@@ -12,6 +12,7 @@ of the U-Net, for pictures of less than 256 px.
 """
 
 import itertools
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from torch import nn
 from deep_3drecon.face_model import load_face_model
 from models.judges import JUDGES
 from models.memory import Memory
-from models.memory_gan_networks import FRAMES, PAPER_WIDTHS, SMALL_WIDTHS, MemoryGenerator, PatchDiscriminator
+from models.memory_gan_networks import COLOURS, FRAMES, PAPER_WIDTHS, SMALL_WIDTHS, MemoryGenerator, PatchDiscriminator
 from models.neural_texture import Stage
 
 # preset -> widths of the generator, paper's perceptron, pairs, numbers of a key, judge whose embedding is the identity and its length
@@ -32,7 +33,15 @@ PRESETS = {
     "tiny": ((8, 8, 16, 16), False, 16, 16, "efficient_frechet", 1280),
 }
 KEY_FEATURES = 1280  # of EfficientNet-Lite0 on a composite; the paper's ResNet-18 is no part of any small wheel
-EVERY = 25  # frames between questions to the memory; in between, features run evenly
+EVERY = 25  # frames made at a time: the memory is asked for the first and the last of them; in between, identities run evenly
+
+
+@dataclass
+class Past:
+    """What the frames drawn so far leave for those that follow: the last composites (up to 2, 3, S, S) and identity (1, I)."""
+
+    composites: torch.Tensor | None = None
+    identity: torch.Tensor | None = None
 
 
 class MemoryGan(nn.Module):
@@ -41,6 +50,7 @@ class MemoryGan(nn.Module):
     data_kind = "pictures"
     not_released = ("discriminator.",)
     window_frames = FRAMES
+    group = EVERY  # frames made at a time; a motion cut at multiples of it gives the same pictures
 
     def __init__(self, settings, stats, face=None):
         super().__init__()
@@ -76,7 +86,7 @@ class MemoryGan(nn.Module):
         """Composites (B, 9, S, S) in [0, 1] and identity (B, I) -> picture (B, 3, S, S) in [0, 1], share of the composite that stays."""
         frames = 2 * frames - 1
         colour, attention = self.generator(frames, identity)
-        picture = attention * frames[:, -3:] + (1 - attention) * colour
+        picture = attention * frames[:, -COLOURS:] + (1 - attention) * colour
         return (picture + 1) / 2, attention
 
     def losses(self, batch, phase):
@@ -96,7 +106,7 @@ class MemoryGan(nn.Module):
             wanted = (torch.ones_like(scores[0]), torch.zeros_like(scores[1]))
             parts = [F.binary_cross_entropy_with_logits(s, w) for s, w in zip(scores, wanted, strict=True)]
             return {"discriminator": sum(parts) / 2}
-        picture, attention = self(frames, feature if self.memory is not None else self.identity.expand(len(frames), -1))
+        picture, attention = self(frames, feature)
         self._picture = picture.detach()
         score = self.discriminator(torch.cat([conditions, 2 * picture - 1], 1))
         rough = attention.diff(dim=2).abs().sum() + attention.diff(dim=3).abs().sum()
@@ -108,60 +118,63 @@ class MemoryGan(nn.Module):
         } | ({"memory": rough * 0} if self.memory is None else {})
 
     def _frames(self, batch):
-        """Composites (B, 9, S, S), real last frames (B, 3, S, S), key features (B, F), true identities (B, I) of a batch."""
+        """Composites (B, 9, S, S), real last frames (B, 3, S, S), key features (B, F), true identities (B, I) of a batch; without a
+        memory, nothing and the learnt identity in place of the latter two."""
         device = next(self.generator.parameters()).device
         composite = self.stage.composites(batch)
         laid = blend(composite).unflatten(0, (-1, FRAMES)).flatten(1, 2).to(device)
         real = batch["pictures"][:, -1]
-        pictures = real.permute(0, 2, 3, 1).cpu().numpy()
-        feature = self.eyes.identity(pictures, batch["points"][:, -1].cpu().numpy()).to(device)
-        return laid, real.to(device).float() / 255, self.eyes.key(laid[:, -3:]).to(device), feature
-
-    @torch.no_grad()
-    def remembered(self, key):
-        """Identities (T, I) for key features (T, F) of consecutive frames: asked every 25th frame and at the end, even in between."""
+        pictures, real = real.permute(0, 2, 3, 1).cpu().numpy(), real.to(device).float() / 255
         if self.memory is None:
-            return self.identity.expand(len(key), -1)
-        at = sorted({*range(0, len(key), EVERY), len(key) - 1})
-        values = self.memory.read(self.memory.query(key[at])).cpu().numpy()
-        even = [np.interp(np.arange(len(key)), at, column) for column in values.T]
-        return torch.from_numpy(np.stack(even, 1).astype(np.float32)).to(key.device)
+            return laid, real, None, self.identity.expand(len(laid), -1)
+        feature = self.eyes.identity(pictures, batch["points"][:, -1].cpu().numpy()).to(device)
+        return laid, real, self.eyes.key(laid[:, -COLOURS:]).to(device), feature
 
     @torch.no_grad()
-    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine, person=None):
+    def remembered(self, composites):
+        """Identities (B, I) for composites (B, 3, S, S): what the memory answers, or the learnt one."""
+        if self.memory is None:
+            return self.identity.expand(len(composites), -1)
+        return self.memory.read(self.memory.query(self.eyes.key(composites)))
+
+    @torch.no_grad()
+    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine, past=None):
         """Yield (picture (S, S, 3) uint8 RGB, new (S, S) float32 0..1, mask (S, S) of the head) of each frame.
 
         sources: iterable of `composite.Source`, one a frame; coefficients (T, n), affine (T, 2, 3). 25 frames are made at a time.
+        past: `Past` of the frames before, brought up to date while these are drawn: a stream passes the same one in every call.
         """
         state = [torch.as_tensor(x) for x in (id, exp, angle, trans, gamma, affine)]
-        sources, before, feature, start = iter(sources), None, None, 0
+        sources, past, start = iter(sources), past or Past(), 0
+        device = next(self.generator.parameters()).device
         while block := list(itertools.islice(sources, EVERY)):
-            part = slice(start, start + len(block))
-            composite = compositor.make(block, *(x[part] for x in state))
-            laid = blend(composite)
-            # the question of this block's first frame and of its last one
-            key = self.eyes.key(laid[[0, -1]])
-            asked = self.remembered(key)
-            first = asked[:1] if feature is None else feature
-            step = torch.linspace(0, 1, len(block))[:, None]
-            feature = asked[1:]
-            for k in range(len(block)):
-                past = [laid[max(k - d, 0)] if k >= d or before is None else before[k - d] for d in (2, 1, 0)]
-                picture, kept = self(torch.cat(past)[None], first + step[k] * (feature - first))
-                yield to_picture(picture[0]), 1 - kept[0, 0].numpy(), composite.mask[k, 0].numpy()
-            before, start = laid[-2:], start + len(block)
+            composite = compositor.make(block, *(x[start : start + len(block)] for x in state))
+            start += len(block)
+            pictures = self._block(blend(composite).to(device), past)
+            for (picture, kept), mask in zip(pictures, composite.mask, strict=True):
+                yield to_picture(picture[0]), 1 - kept[0, 0].cpu().numpy(), mask[0].numpy()
+
+    def _block(self, laid, past):
+        """Yield (picture, share of the composite that stays) of consecutive composites (T, 3, S, S); `past` first stands at their end."""
+        asked = self.remembered(laid[[0, -1]])
+        first, last = asked[:1] if past.identity is None else past.identity, asked[1:]
+        before = laid[:1] if past.composites is None else past.composites
+        frames = torch.cat([before[:1].expand(FRAMES - 1 - len(before), -1, -1, -1), before, laid])
+        past.composites, past.identity = frames[1 - FRAMES :], last
+        for k, share in enumerate(torch.linspace(0, 1, len(laid)).tolist()):
+            yield self(frames[k : k + FRAMES].flatten(0, 1)[None], first + share * (last - first))
 
     @torch.no_grad()
     def evaluate(self, batch):
         """Losses that need no other network, and dB of face and mouth: of the picture, and of the composite it began with."""
-        frames, real, key, _ = self._frames(batch)
-        picture, attention = self(frames, self.remembered(key))
+        frames, real, _, _ = self._frames(batch)
+        picture, attention = self(frames, self.remembered(frames[:, -COLOURS:]))
         zero = picture.new_zeros(())
         found = {"adversarial": zero, "discriminator": zero, "memory": zero, "roughness": zero}
         found |= {"l1": 2 * (picture - real).abs().mean(), "attention": attention.mean()}
         for name, ids in (("face", slice(0, 68)), ("mouth", slice(48, 68))):
             points = batch["points"][:, -1, ids]
-            for kind, x in (("", picture), ("composite_", frames[:, -3:])):
+            for kind, x in (("", picture), ("composite_", frames[:, -COLOURS:])):
                 found[f"{kind}{name}_db"] = torch.stack(
                     [box_db(*each) for each in zip(x, real, points, strict=True)]
                 ).mean()

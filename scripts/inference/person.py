@@ -14,6 +14,7 @@ import torch
 
 from data_process.pictures import head_square
 from models import background, headpose_track, paste_back, retarget, sources
+from models.memory_gan import Past
 from models.neural_texture import enlarged
 from models.person import PersonError
 from scripts.inference.crop import PersonCrop
@@ -28,8 +29,8 @@ MOST_DETAIL, DETAIL_FROM = (
 
 
 class PersonDrawer:
-    """Draws one person. renderer: a trained `NeuralTexture`, or another with `generator` and `inputs`, or with `render` alone, which
-    then sees the frames of one call to `draw` as a whole.
+    """Draws one person. renderer: a trained `NeuralTexture`, or another with `generator` and `inputs`, or with `render` alone, as
+    `MemoryGan`, which draws `group` frames at a time and keeps between calls what it must know of those before.
 
     views: {ending of the video's name: is it the whole frame?}. A person of one frame is a portrait: motion is carried over from rest to
     rest, as the mesh renderer does; others are drawn in a motion of their own.
@@ -38,8 +39,6 @@ class PersonDrawer:
     detail: whole frames get the source's own detail where they are finer than the crop. n_ahead: frames that may wait between two
     threads; 0: all in one.
     """
-
-    group = 1
 
     def __init__(self, person, renderer, views, backend="torch", mode="hold", detail=True, n_ahead=AHEAD, device="cpu"):
         self.person, self.views, self.mode = person, dict(views), mode
@@ -54,7 +53,7 @@ class PersonDrawer:
         times = int(np.clip(np.ceil(square[2] / self.size), 1, MOST_DETAIL))
         wanted = detail and any(self.views.values()) and square[2] > DETAIL_FROM * self.size
         self.fine = PersonCrop(person, track, first, square, still, times * self.size) if wanted else None
-        self.renderer, self.generator = self._ready(renderer), None
+        self.renderer, self.generator, self.group = self._ready(renderer), None, getattr(renderer, "group", 1)
         if hasattr(renderer, "inputs"):
             self.generator = generator_on(self.renderer.generator, self._examples(), backend, self.device)
         elif backend != "torch":
@@ -86,6 +85,7 @@ class PersonDrawer:
 
     def _begin(self):
         self.chosen, self.n_drawn, self.before = None, 0, None
+        self.past = Past() if self.generator is None else None
 
     def again(self, n_ahead=None):
         """A drawer of another video of the same person; shares what does not change."""
@@ -132,14 +132,14 @@ class PersonDrawer:
             yield tuple(self._full(source, detailed) if whole else picture for whole in self.views.values())
 
     def _rendered(self, motion, chosen):
-        """As `_pictures`, by a renderer that draws a motion as a whole."""
+        """As `_pictures`, by a renderer that draws several frames at a time."""
         chosen = [(second if share > 0.5 else first, None, 0.0) for first, second, share in chosen]
         pose, crop = self._new_pose(motion).astype(np.float32), self.crop
         gamma = crop.state["gamma"][[first for first, _, _ in chosen]]
         one = [np.broadcast_to(x, (len(chosen), *x.shape)) for x in (crop.id, crop.affine)]
         state = one[0], motion["exp"], pose[:, :3], pose[:, 3:], gamma, one[1]
         frames = (crop.source(first) for first, _, _ in chosen)
-        drawn = self.renderer.render(crop.compositor, frames, *(np.ascontiguousarray(x) for x in state))
+        drawn = self.renderer.render(crop.compositor, frames, *(np.ascontiguousarray(x) for x in state), past=self.past)
         for source, (picture, _, _) in zip(chosen, drawn, strict=True):
             yield source, picture, picture
 

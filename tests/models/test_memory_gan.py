@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.composite import Composite
-from models.memory_gan import EVERY, MemoryGan
+from models.memory_gan import EVERY, MemoryGan, Past
 from tests.models.toy import toy_face
 
 SIZE = 32
@@ -70,25 +70,29 @@ def test_every_phase_takes_a_step(slots):
     assert {"l1", "face_db", "composite_face_db"} <= set(net.eval().evaluate(data))
 
 
-def test_features_run_evenly_between_questions():
+def test_identities_run_evenly_between_questions():
     net = renderer().eval()
-    values = torch.nn.functional.normalize(torch.randn(3, 1280), dim=1)
-    keys = torch.randn(3, 1280)
-    net.memory.write(net.memory.query(keys), values)
-    asked = net.remembered(keys[[0] * EVERY + [1]])
-    torch.testing.assert_close(asked[[0, -1]], values[:2])
-    torch.testing.assert_close(asked[EVERY // 5], values[0] + (values[1] - values[0]) / 5)
+    asked, given = torch.nn.functional.normalize(torch.randn(4, 1280), dim=1).split(2), []
+    net.forward = lambda frames, identity: given.append(identity[0]) or (frames[:, -3:], frames[:, :1])
+    answers, past = iter(asked), Past()
+    net.remembered = lambda composites: next(answers)
+    for n in (EVERY, 11):
+        list(net._block(torch.rand(n, 3, SIZE, SIZE), past))
+    torch.testing.assert_close(
+        torch.stack(given)[[0, EVERY - 1, EVERY, -1]], torch.stack([*asked[0], asked[0][1], asked[1][1]])
+    )
+    torch.testing.assert_close(given[6], asked[0][0] + (asked[0][1] - asked[0][0]) / 4)
 
 
 def test_frames_come_in_order_and_twice_the_same():
     net = renderer().eval()
-    net.losses(batch(), "memory") if net._made[0] else net.losses(batch(), "generator")
     net.losses(batch(), "memory")
     numbers = torch.arange(60.0)[:, None] / 9
     compositor = SimpleNamespace(make=lambda sources, id, *rest: drawn(id[:, 0]))
 
-    def render():
-        return list(net.render(compositor, [None] * 60, numbers, *[torch.zeros(60, 1)] * 5))
+    def render(part=slice(None), past=None):
+        own = numbers[part]
+        return list(net.render(compositor, [None] * len(own), own, *[torch.zeros(len(own), 1)] * 5, past=past))
 
     frames = render()
     assert len(frames) == 60 and frames[0][0].shape == (SIZE, SIZE, 3) and frames[0][0].dtype == np.uint8
@@ -96,3 +100,7 @@ def test_frames_come_in_order_and_twice_the_same():
         np.testing.assert_array_equal(a, b)
     steps = [np.abs(a[0].astype(int) - b[0]).mean() for a, b in zip(frames, frames[1:], strict=False)]
     assert steps[EVERY - 1] < 3 * np.median(steps)  # nothing jumps where one block ends
+    past = Past()
+    pieces = render(slice(0, EVERY), past) + render(slice(EVERY, 60), past)
+    for (a, *_), (b, *_) in zip(frames, pieces, strict=True):
+        np.testing.assert_array_equal(a, b)

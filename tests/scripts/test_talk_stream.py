@@ -11,6 +11,7 @@ from data_process.face_tracks import landmarker, track_landmarks
 from data_process.video import read_image
 from deep_3drecon.face_model import load_face_model
 from models import checkpoint
+from models.memory_gan import MemoryGan
 from models.mesh_renderer import MeshRenderer
 from models.neural_texture import NeuralTexture
 from models.style import Style
@@ -58,6 +59,24 @@ def person(tmp_path_factory):
     return lambda: PersonDrawer(one, renderer, {"_full": True, "_face": False})
 
 
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory):
+    """Function that makes a drawer whose renderer draws 25 frames at a time and remembers."""
+    one, model = made_person(tmp_path_factory.mktemp("people") / "berta"), load_face_model("open")
+    torch.manual_seed(0)
+    about = {"face_model": model.name, "face_model_hash": model.hash, "size": 32, "n_people": 1, "heads": 1.5}
+    renderer = MemoryGan({"preset": "tiny", "dims": {}}, about).eval()
+    renderer.eyes, renderer.memory.written[:] = Brightness(), True
+    return lambda: PersonDrawer(one, renderer, {"_full": True, "_face": False})
+
+
+class Brightness:
+    """Stands for the frozen network that looks at composites."""
+
+    def key(self, pictures):
+        return torch.nn.functional.adaptive_avg_pool2d(pictures, 16).flatten(1).repeat(1, 2)[:, :1280]
+
+
 def streamed(stream, wav, size):
     """All frames, and the longest time in s that one waited for sound after its own."""
     frames, late, heard = [], 0.0, 0
@@ -68,7 +87,7 @@ def streamed(stream, wav, size):
     return frames + list(stream.close()), late
 
 
-@pytest.fixture(scope="module", params=["portrait", "person"])
+@pytest.fixture(scope="module", params=["portrait", "person", "remembering"])
 def whole(request, method, style, speech):
     """Function that makes a drawer, calibration, sound, and the frames of the whole sound."""
     drawer, wav = request.getfixturevalue(request.param), speech[16000:35521]
