@@ -39,6 +39,7 @@ import configs
 from data_process.batches import endless
 from data_process.schema import StoreError
 from models import checkpoint
+from models.presets import PresetError
 from scripts.training.folder import RunError, RunFolder
 from scripts.training.objective import check_finite, check_weights, learning_rate, loss_weights, weighted
 from scripts.training.setup import build_method, open_data, pick_device
@@ -289,7 +290,7 @@ def main(argv=None):
     try:
         config = configs.load(args.config, args.overrides)
         run = train(config, args.resume)
-    except (RunError, checkpoint.CheckpointError, configs.ConfigError, StoreError) as error:
+    except (RunError, checkpoint.CheckpointError, configs.ConfigError, PresetError, StoreError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if run.stopped:

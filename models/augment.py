@@ -109,3 +109,10 @@ def drop_streams(streams, share):
     keep = torch.rand(size, len(names)) >= share
     keep[torch.arange(size), torch.randint(len(names), (size,))] = True
     return {name: x * keep[:, i, None, None].to(x) for i, (name, x) in enumerate(streams.items())}
+
+
+def random_person(n, n_motion, gain, device):
+    """Gains and shifts (n, 1, K) that turn a person into another: all coefficients by up to `gain`, each by some of its own."""
+    shared = (2 * torch.rand(n, 1, 1, device=device) - 1) * math.log(gain)
+    own = 0.5 * math.log(gain) * torch.randn(n, 1, n_motion, device=device).clamp(-2, 2)
+    return (shared + own).exp(), 0.4 * torch.randn(n, 1, n_motion, device=device).clamp(-2, 2)

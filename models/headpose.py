@@ -24,6 +24,7 @@ from models import headpose_habit, losses
 from models.behaviour import BROWS, LIDS
 from models.blinks import add_blinks
 from models.headpose_networks import POSE, AudioNet, PoseDecoder, PoseEncoder
+from models.presets import check_preset
 
 PRESETS = ("paper", "tmm")
 DEPTH_DM = 0.5  # taken off z by the paper's network
@@ -75,8 +76,7 @@ class HeadPose(nn.Module):
 
     def __init__(self, settings, stats, face=None):
         super().__init__()
-        if settings["preset"] not in PRESETS:
-            raise ValueError(f"preset {settings['preset']!r} came, headpose has {', '.join(PRESETS)}: use one of these")
+        check_preset(PRESETS, settings["preset"])
         self.settings, self.stats, self.preset = settings, stats, settings["preset"]
         self.face = load_face_model(stats["face_model"]) if face is None else face
         self.n_exp = len(stats["exp"]["mean"])

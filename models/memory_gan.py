@@ -25,6 +25,7 @@ from models.judges import JUDGES
 from models.memory import Memory
 from models.memory_gan_networks import COLOURS, FRAMES, PAPER_WIDTHS, SMALL_WIDTHS, MemoryGenerator, PatchDiscriminator
 from models.neural_texture import Stage
+from models.presets import check_preset
 
 # preset -> widths of the generator, paper's perceptron, pairs, numbers of a key, judge whose embedding is the identity and its length
 PRESETS = {
@@ -54,6 +55,7 @@ class MemoryGan(nn.Module):
 
     def __init__(self, settings, stats, face=None):
         super().__init__()
+        check_preset(PRESETS, settings["preset"])
         widths, perceptron, slots, n_key, judge, n_identity = PRESETS[settings["preset"]]
         dims = settings.get("dims", {})
         slots, widths = dims.get("slots", slots), widths[: dims.get("levels", len(widths))]

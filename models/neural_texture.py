@@ -30,6 +30,7 @@ from models.neural_texture_networks import (
     sample_texture,
 )
 from models.perceptual import PerceptualLoss
+from models.presets import preset_dims
 
 PRESETS = {
     "fast": {
@@ -90,7 +91,7 @@ class NeuralTexture(nn.Module):
 
     def __init__(self, settings, stats, face=None):
         super().__init__()
-        dims = PRESETS[settings["preset"]] | settings["dims"]
+        dims = preset_dims(PRESETS, settings["preset"], settings["dims"])
         self.settings, self.stats, self.dims = settings, stats, dims
         self.face = face or load_face_model(stats["face_model"])
         n = dims["texture_channels"]

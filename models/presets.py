@@ -3,15 +3,25 @@
 import inspect
 
 
-def preset_dims(presets, preset, dims):
-    """Numbers of a preset with some replaced. presets: {name: function of numbers with defaults}; dims: {number: value}.
+class PresetError(ValueError):
+    """A preset, or a number of one, that does not exist."""
 
-    Refuses a preset that is not there and a number that it does not have.
-    """
+
+def check_preset(presets, preset):
+    """Refuse a name that is not among the presets."""
     if preset not in presets:
-        raise ValueError(f"preset {preset!r} came, there is {', '.join(presets)}: use one of these names")
-    known = inspect.signature(presets[preset]).parameters
+        raise PresetError(f"preset {preset!r} came, there is {', '.join(presets)}: use one of these names")
+
+
+def preset_dims(presets, preset, dims):
+    """Numbers of a preset with some replaced. presets: {name: dict of numbers, or function of numbers with defaults}.
+
+    dims: {number: value}. Refuses a preset that is not there and a number that it does not have.
+    """
+    check_preset(presets, preset)
+    found = presets[preset]
+    known = inspect.signature(found).parameters if callable(found) else found
     unknown = sorted(set(dims) - set(known))
     if unknown:
-        raise ValueError(f"dims {unknown} came, preset {preset} has {', '.join(known)}: use these names")
-    return presets[preset](**dims)
+        raise PresetError(f"dims {unknown} came, preset {preset} has {', '.join(known)}: use these names")
+    return found(**dims) if callable(found) else found | dims

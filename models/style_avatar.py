@@ -54,9 +54,9 @@ class StyleAvatar(nn.Module):
     def __init__(self, settings, stats, face=None):
         super().__init__()
         self.settings, self.stats = settings, stats
+        dims = preset_dims(PRESETS, settings["preset"], settings.get("dims", {}))
         self.face = load_face_model(stats["face_model"]) if face is None else face
         self.relative = settings["preset"] == "tiny"
-        dims = preset_dims(PRESETS, settings["preset"], settings.get("dims", {}))
         self.streams = tuple(dims["stems"])
         self.style_parts = STYLE_PARTS if self.relative else STYLE_PARTS[:3]
         sizes = stats["style"]["parts"]

@@ -23,6 +23,7 @@ from deep_3drecon.assets import assets_dir
 from deep_3drecon.face_model import load_face_model
 from models.neural_texture import Frozen, Stage
 from models.perceptual import VGG_WEIGHTS, PerceptualLoss
+from models.presets import preset_dims
 from models.style_avatar_networks import LocalEnhancer, TextureEncoder, TwoScales, sample_texture
 
 PAPER = {
@@ -104,11 +105,7 @@ class StyleAvatarRenderer(nn.Module):
 
     def __init__(self, settings, stats, face=None):
         super().__init__()
-        if settings["preset"] not in PRESETS:
-            raise ValueError(
-                f"preset {settings['preset']!r} came, there is {', '.join(PRESETS)}: use one of these names"
-            )
-        dims = PRESETS[settings["preset"]] | settings.get("dims", {})
+        dims = preset_dims(PRESETS, settings["preset"], settings.get("dims", {}))
         self.settings, self.stats, self.dims = settings, stats, dims
         self.face = face or load_face_model(stats["face_model"])
         n, e = dims["texture_channels"], dims["encoder_width"]

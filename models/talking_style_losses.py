@@ -3,10 +3,12 @@
 Regions are vertex ids on the axis of vertices, so no loss can touch another place than the one it names.
 """
 
+import numpy as np
 import torch
 
 from models.losses import EPSILON, change, change_valid, masked_mean
 
+MAX_VERTICES = 400  # of a region whose vertices a loss looks at, evenly taken
 CLOSED_MM = 1.5  # an opening by no more than this over the smallest of the clip counts as closed lips
 
 
@@ -52,3 +54,8 @@ def contrast(first, second, temperature=0.1):
     scores = scores.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=codes.device), -torch.inf)
     partner = torch.arange(2 * n, device=codes.device).roll(n)
     return torch.nn.functional.cross_entropy(scores, partner)
+
+
+def thinned(ids):
+    """At most MAX_VERTICES of some ids, evenly taken."""
+    return torch.as_tensor(np.asarray(ids)[:: -(-len(ids) // MAX_VERTICES)])

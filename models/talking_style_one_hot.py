@@ -14,7 +14,8 @@ from torch import nn
 
 from models import losses
 from models import talking_style_losses as mesh_losses
-from models.talking_style import FEATURE_HZ, MIN_STD, at_positions, thinned
+from models.talking_style import FEATURE_HZ, MIN_STD
+from models.presets import preset_dims
 from models.talking_style_codes import MeshStyleError
 from models.talking_style_paper import PRESETS, PaperNet, coordinates_of
 
@@ -35,17 +36,13 @@ class TalkingStylePaper(nn.Module):
     def __init__(self, settings, stats, face=None):
         super().__init__()
         self.settings, self.stats = settings, stats
-        if settings["preset"] not in PRESETS:
-            raise ValueError(
-                f"preset {settings['preset']!r} came, there is {', '.join(PRESETS)}: use one of these names"
-            )
         dims = dict(settings.get("dims", {}))
         self.legacy, n_layers = bool(dims.pop("legacy", 0)), dims.pop("layers", 6)
         self.stack = dims.pop("stack", 1)
         if self.stack < 1 or self.stack % 2 == 0:
             raise ValueError(f"dims.stack {self.stack} came, an odd number of rows is needed")
         self.streams = tuple(stats["features"])
-        shape = PRESETS[settings["preset"]] | dims
+        shape = preset_dims(PRESETS, settings["preset"], dims)
         shape |= {"n_vertices": stats["n_vertices"], "n_speakers": len(stats["subjects"])}
         n_sound = sum(len(stats["features"][name]["mean"]) for name in self.streams)
         self.net = PaperNet(**shape, speech_dims=self.stack * n_sound, n_layers=n_layers)
@@ -100,7 +97,7 @@ class TalkingStylePaper(nn.Module):
         out = self._errors(pred, batch["motion"], valid)
         moved = [x.unflatten(-1, (-1, 3))[:, :, self.lip_ids] * self.unit_mm for x in (pred, batch["motion"])]
         out["lve"] = losses.masked_mean((moved[0] - moved[1]).norm(dim=-1).amax(-1), valid)
-        every = thinned(np.arange(len(self.lip_ids)))
+        every = mesh_losses.thinned(np.arange(len(self.lip_ids)))
         return out | {"lips_velocity": mesh_losses.velocity_distance(*moved, every, valid)}
 
     @torch.no_grad()

@@ -86,3 +86,14 @@ def in_windows(network, features, n_frames, context, window=32, stride=8, batch=
         pieces.append(network({name: torch.stack([x[rows] for rows in cut]) for name, x in padded.items()}))
     whole = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
     return {name: overlap_add(x, starts, weights, n_frames) for name, x in whole.items()}
+
+
+def at_positions(rows, positions):
+    """Rows (B, A, K) read off at positions (B, T) by straight lines, ends held -> (B, T, K)."""
+    place = positions.to(rows).clamp(0, rows.shape[1] - 1)
+    before = place.long().clamp_max(max(rows.shape[1] - 2, 0))
+    weight = (place - before)[..., None]
+    shape = (*place.shape, rows.shape[2])
+    left = rows.gather(1, before[..., None].expand(shape))
+    right = rows.gather(1, (before + 1).clamp_max(rows.shape[1] - 1)[..., None].expand(shape))
+    return left + weight * (right - left)

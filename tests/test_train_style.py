@@ -148,6 +148,9 @@ def test_resume_without_a_run_is_refused(run):
         ("data.lmdb=/nowhere", "/nowhere"),
         ("optim.lrr=1", "did you mean optim.lr"),
         ("run.best_by=beauty", "lip_correlation"),
+        ("model.preset=huge", "preset 'huge' came, there is paper, tiny"),
+        ("model.dims.widht=3", "widht"),
+        ("model.method=style_avtar", "style_avatar_renderer"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(run, override, named):

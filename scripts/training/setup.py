@@ -44,7 +44,10 @@ def build_method(config, stats):
 
 def find_model(name):
     """Class of a method or renderer by its name."""
-    return find(METHODS | RENDERERS, name)
+    try:
+        return find(METHODS | RENDERERS, name)
+    except KeyError as error:
+        raise RunError(f"model.method: {error.args[0]}") from error
 
 
 def open_data(config):
