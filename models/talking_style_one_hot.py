@@ -14,10 +14,11 @@ from torch import nn
 
 from models import losses
 from models import talking_style_losses as mesh_losses
-from models.talking_style import FEATURE_HZ, MIN_STD
 from models.presets import preset_dims
+from models.talking_style import FEATURE_HZ, MIN_STD
 from models.talking_style_codes import MeshStyleError
 from models.talking_style_paper import PRESETS, PaperNet, coordinates_of
+from models.windows import at_positions
 
 STACK_ROWS = 2  # of 50 Hz between stacked rows
 

@@ -7,8 +7,8 @@ import torch
 from models import talking_style_losses as mesh_losses
 from models import talking_style_metrics as mesh_metrics
 from models.talking_style import TalkingStyle
-from models.windows import at_positions
 from models.talking_style_codes import MeshStyle, MeshStyleError
+from models.windows import at_positions
 
 K, V = 4, 30
 LIPS = [3, 4, 5, 11]
