@@ -9,10 +9,7 @@ prefers, what moves together, in which bursts, and what the person does at a pau
 radians, translation in dm, through one still crop) and five brow coefficients of the open head.
 """
 
-import json
-import os
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +17,7 @@ from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FPS, resample
 from models import headpose_signal as signal
 from models import headpose_sound as sound
+from models import json_files
 from models.blinks import PRIOR_S, BlinkHabit, find_blinks, measure_blinks
 from models.headpose_track import still_pose
 from models.pose_metrics import beat_alignment
@@ -173,22 +171,14 @@ class Behaviour:
 
     def save(self, path):
         """Write as JSON, aside first and then renamed."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, "fps": FPS, "channels": CHANNELS} | asdict(self)
-        aside = path.with_name(path.name + ".part")
-        aside.write_text(json.dumps(content, default=_rounded))
-        os.replace(aside, path)
+        json_files.write(path, FORMAT, {"fps": FPS, "channels": CHANNELS} | asdict(self), indent=None, default=_rounded)
 
     @classmethod
     def load(cls, path):
         """Read what `save` wrote."""
-        try:
-            content = json.loads(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise BehaviourError(f"{path}: not a behaviour file ({error}): make one with Behaviour.save") from error
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise BehaviourError(f"{path}: no behaviour of format {FORMAT!r}: make one with Behaviour.save")
+        remedy = "make one with scripts/personalize.sh"
+        content = json_files.read(path, FORMAT, BehaviourError, "behaviour", remedy)
+        content.pop("format")
         if content.pop("channels", None) != list(CHANNELS) or content.pop("fps", None) != FPS:
             raise BehaviourError(
                 f"{path}: other channels or another rate than {CHANNELS} at {FPS}: measure the clip again"

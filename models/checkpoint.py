@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from deep_3drecon.assets import hash_file
-from models import METHODS, RENDERERS, find
+from models import METHODS, RENDERERS, find, json_files
 
 FORMAT = "idiolect-method-1"
 RELEASE, RELEASE_FORMAT = "release.json", "idiolect-release-1"
@@ -61,14 +61,8 @@ def _released(method):
 
 def read(path):
     """JSON part of a checkpoint. path: with or without its ending, or a folder that holds `best`."""
-    path = stem(path)
-    try:
-        content = json.loads(path.with_suffix(".json").read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}.json: no checkpoint here ({error}): train one with train_style.py") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}.json: not of format {FORMAT!r}: train one with train_style.py")
-    return content
+    path = stem(path).with_suffix(".json")
+    return json_files.read(path, FORMAT, CheckpointError, "checkpoint", "train one with train_style.py")
 
 
 def load(path, device="cpu", face=None):

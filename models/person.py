@@ -13,7 +13,6 @@
 """
 
 import itertools
-import json
 import os
 import shutil
 import threading
@@ -26,6 +25,7 @@ from deep_3drecon.assets import hash_file
 from deep_3drecon.atlas import PersonTexture, TextureError
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FPS, FaceTrack, TrackError
+from models import json_files
 from models.style import Style, StyleError
 
 FORMAT = "idiolect-person-1"
@@ -135,7 +135,6 @@ class Person:
             self.behaviour.save(folder / "behaviour.json")
         self.clip, self.folder = folder / "clip.mp4", folder
         content = self.about | {
-            "format": FORMAT,
             "clip_sha256": hash_file(self.clip),
             "face_model": self.track.face_model,
             "face_model_hash": self.track.face_model_hash,
@@ -144,9 +143,7 @@ class Person:
             "fps": FPS,
             "learning": list(self.learning),
         }
-        aside = folder / "person.json.part"
-        aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        os.replace(aside, folder / "person.json")
+        json_files.write(folder / "person.json", FORMAT, content)
         self.about = content
 
     @classmethod
@@ -176,12 +173,10 @@ class Person:
 def read_about(folder):
     """person.json of a folder as a dict."""
     path = Path(folder, "person.json")
-    try:
-        about = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PersonError(f"{path}: no person here ({error}): make one with scripts/personalize.sh CLIP") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT or "learning" not in about:
-        raise PersonError(f"{path}: not of format {FORMAT!r}: make the person again with scripts/personalize.sh CLIP")
+    remedy = "make the person with scripts/personalize.sh CLIP"
+    about = json_files.read(path, FORMAT, PersonError, "person", remedy)
+    if "learning" not in about:
+        raise PersonError(f"{path}: damaged, says nothing of the frames that were learnt from: {remedy}")
     return about
 
 

@@ -5,14 +5,12 @@ frame and how much the head's pose changes; the paper's 135 numbers for 64 coeff
 of the pose, without which nothing tells a method how far a head turns, and the mean expression.
 """
 
-import json
-import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from deep_3drecon.track import FPS, FaceTrack, style_statistics
+from models import json_files
 from models.blinks import BlinkHabit, measure_blinks
 
 # Order of the raw style vector in a batch and in stats.json; data_process.schema.STYLE_PARTS says the same (a test
@@ -143,10 +141,7 @@ class Style:
 
     def save(self, path):
         """Write as JSON, aside first and then renamed."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = {
-            "format": FORMAT,
             "origin": self.origin,
             "source": self.source,
             "face_model": self.face_model,
@@ -156,19 +151,12 @@ class Style:
         }
         if self.learnt is not None:
             content |= {"learnt": [float(f"{x:.7g}") for x in self.learnt], "learnt_by": self.learnt_by}
-        aside = path.with_name(path.name + ".part")
-        aside.write_text(json.dumps(content, indent=1))
-        os.replace(aside, path)
+        json_files.write(path, FORMAT, content)
 
     @classmethod
     def load(cls, path):
         """Read what `save` wrote."""
-        try:
-            content = json.loads(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise StyleError(f"{path}: not a style file ({error}): make one with Style.save") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise StyleError(f"{path}: no style of format {FORMAT!r}: make one with Style.save")
+        content = json_files.read(path, FORMAT, StyleError, "style", "make one with python -m scripts.styles measure")
         try:
             habit = BlinkHabit(**content["blinks"])
             style = cls(content["parts"], content["origin"], content["source"], content["face_model"], habit)

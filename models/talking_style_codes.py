@@ -1,11 +1,10 @@
 """The manner of a talking mesh: what `talking_style` knows of a person, made from samples, an identity, a fit or a blend."""
 
-import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+
+from models import json_files
 
 FORMAT = "idiolect-mesh-style-1"
 ORIGINS = ("sample", "identity", "fit", "blend", "pivot")
@@ -45,21 +44,16 @@ class MeshStyle:
 
     def save(self, path):
         """Write as JSON, aside first."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, "origin": self.origin, "source": self.source, "basis": self.basis}
+        content = {"origin": self.origin, "source": self.source, "basis": self.basis}
         content["vector"] = [float(f"{x:.7g}") for x in self.vector]
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(content, indent=1))
-        os.replace(part, path)
+        json_files.write(path, FORMAT, content)
 
     @classmethod
     def load(cls, path):
         """Read what `save` wrote."""
+        remedy = "make one with inference.py --mesh --save_style"
+        content = json_files.read(path, FORMAT, MeshStyleError, "mesh style", remedy)
         try:
-            content = json.loads(Path(path).read_text())
-            if content["format"] != FORMAT:
-                raise KeyError(f"format {content['format']}")
             return cls(content["vector"], content["origin"], content["source"], content["basis"])
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise MeshStyleError(f"{path}: no mesh style ({error}): make one with MeshStyle.save") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise MeshStyleError(f"{path}: damaged mesh style ({error}): {remedy}") from error
