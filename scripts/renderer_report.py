@@ -25,34 +25,18 @@ from data_process.pictures import STATE, Footage, PictureWindows, cut_square
 from data_process.schema import StoreError
 from data_process.video import read_frames
 from deep_3drecon.track import FaceTrack
-from models import checkpoint, sources
+from models import checkpoint
 from models.composite import Compositor
 from models.headpose_track import still_pose
-from models.image_metrics import flicker, flicker_level, landmark_boxes, psnr, ssim
-from models.judges import JUDGES
 from models.mesh_renderer import MeshRenderer
+from scripts.evaluation.redrawn import measure, shots_of, sources_by_pose
 
-MOUTH_SCALE = 1.4  # of the box about the mouth
 SHEET_FRAMES, STRIP_FRAMES, STRIP_PX = 6, 12, 160
 COLUMNS = (
     ("face_db", "face dB"), ("face_ssim", "face SSIM"), ("face_perceptual", "face perc."), ("mouth_db", "mouth dB"),
     ("mouth_ssim", "mouth SSIM"), ("mouth_perceptual", "mouth perc."), ("flicker_still", "flicker still"),
     ("flicker_face", "flicker face"),
 )  # fmt: skip
-
-
-def sources_by_pose(track, model, learnt, frames):
-    """[(learning frame, second or None, its share)] of each of `frames`, consecutive ones of one shot."""
-    angle, trans, _ = still_pose(track)
-    pose = np.concatenate([angle, trans], 1)
-    poor = sources.unfit(track.parts()["exp"][learnt], model.expression_names)
-    return sources.faded(learnt[sources.hold(pose[learnt], pose[frames], cost_of=poor)])
-
-
-def shots_of(person, frames):
-    """`frames` (sorted ids) as runs within one shot."""
-    breaks = np.flatnonzero((np.diff(frames) != 1) | (np.diff(person.shot[frames]) != 0)) + 1
-    return np.split(frames, breaks)
 
 
 def neural_film(model, person, track, learnt, frames):
@@ -95,26 +79,6 @@ def mesh_film(folder, person, track, learnt, frames):
     square = tuple(value * scale for value in person.square)
     film = renderer.render(material, exp, angle[frames], trans[frames], relative=False)
     return np.stack([cut_square(frame, square, person.pictures.shape[1]) for frame in film])
-
-
-def window_of(boxes):
-    """Row and column slices of the square about all pixels of masks (T, H, W)."""
-    rows, columns = (np.flatnonzero(boxes.any((0, axis))) for axis in (2, 1))
-    return np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def measure(real, made, points):
-    """{measure: mean over frames} of films (T, S, S, 3) with landmarks (T, 68, 2)."""
-    size, judge, out = real.shape[1:3], JUDGES["efficient_distance"](), {}
-    boxes = {"face": landmark_boxes(points, size), "mouth": landmark_boxes(points[:, 48:], size, MOUTH_SCALE)}
-    for name, mask in boxes.items():
-        out[f"{name}_db"], out[f"{name}_ssim"] = (float(np.mean(f(real, made, mask))) for f in (psnr, ssim))
-        part = window_of(mask)
-        missing = judge.missing()
-        out[f"{name}_perceptual"] = float("nan") if missing else float(np.mean(judge.distance(real[part], made[part])))
-    out["flicker_still"] = flicker(real, made)
-    out["flicker_face"] = flicker_level(made, boxes["face"]) / flicker_level(real, boxes["face"])
-    return out
 
 
 def sheet(films, frames):

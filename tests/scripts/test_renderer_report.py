@@ -9,7 +9,8 @@ import torch
 import train_style
 from data_process.pictures import Footage
 from deep_3drecon.assets import REPOSITORY
-from scripts.renderer_report import main, measure, shots_of
+from scripts.evaluation.redrawn import measure, shots_of
+from scripts.renderer_report import main
 from tests.made_person import made_person
 
 
