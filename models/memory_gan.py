@@ -152,19 +152,33 @@ class MemoryGan(nn.Module):
         while block := list(itertools.islice(sources, EVERY)):
             composite = compositor.make(block, *(x[start : start + len(block)] for x in state))
             start += len(block)
-            pictures = self._block(blend(composite).to(device), past)
-            for (picture, kept), mask in zip(pictures, composite.mask, strict=True):
-                yield to_picture(picture[0]), 1 - kept[0, 0].cpu().numpy(), mask[0].numpy()
+            drawn = self.draw(blend(composite).to(device), past)
+            for (picture, kept), mask in zip(drawn, composite.mask, strict=True):
+                yield to_picture(picture), 1 - kept[0].cpu().numpy(), mask[0].numpy()
 
-    def _block(self, laid, past):
-        """Yield (picture, share of the composite that stays) of consecutive composites (T, 3, S, S); `past` first stands at their end."""
-        asked = self.remembered(laid[[0, -1]])
-        first, last = asked[:1] if past.identity is None else past.identity, asked[1:]
-        before = laid[:1] if past.composites is None else past.composites
-        frames = torch.cat([before[:1].expand(FRAMES - 1 - len(before), -1, -1, -1), before, laid])
-        past.composites, past.identity = frames[1 - FRAMES :], last
-        for k, share in enumerate(torch.linspace(0, 1, len(laid)).tolist()):
-            yield self(frames[k : k + FRAMES].flatten(0, 1)[None], first + share * (last - first))
+    @torch.no_grad()
+    def draw(self, composites, past=None, identity=None):
+        """Yield (picture (3, S, S) in [0, 1], share of the composite that stays (1, S, S)) of consecutive composites (T, 3, S, S).
+
+        The memory is asked for the first and the last of every 25, unless the identities (T, I) are given. past: as in `render`.
+        """
+        past = past or Past()
+        for start in range(0, len(composites), EVERY):
+            block = composites[start : start + EVERY]
+            before = block[:1] if past.composites is None else past.composites
+            frames = torch.cat([before[:1].expand(FRAMES - 1 - len(before), -1, -1, -1), before, block])
+            felt = self._identities(block, past) if identity is None else identity[start : start + EVERY]
+            past.composites = frames[1 - FRAMES :]
+            for k in range(len(block)):
+                picture, kept = self(frames[k : k + FRAMES].flatten(0, 1)[None], felt[k : k + 1])
+                yield picture[0], kept[0]
+
+    def _identities(self, block, past):
+        """(T, I) of consecutive composites, even between the last one before them, or the first of them, and the last of them."""
+        asked = self.remembered(block[[0, -1]])
+        first = asked[:1] if past.identity is None else past.identity
+        past.identity = asked[1:]
+        return first + torch.linspace(0, 1, len(block), device=first.device)[:, None] * (past.identity - first)
 
     @torch.no_grad()
     def evaluate(self, batch):

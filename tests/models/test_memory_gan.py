@@ -77,7 +77,7 @@ def test_identities_run_evenly_between_questions():
     answers, past = iter(asked), Past()
     net.remembered = lambda composites: next(answers)
     for n in (EVERY, 11):
-        list(net._block(torch.rand(n, 3, SIZE, SIZE), past))
+        list(net.draw(torch.rand(n, 3, SIZE, SIZE), past))
     torch.testing.assert_close(
         torch.stack(given)[[0, EVERY - 1, EVERY, -1]], torch.stack([*asked[0], asked[0][1], asked[1][1]])
     )
