@@ -6,6 +6,7 @@ Clips are the output of `data_process.clips`; other folders of mp4 + wav at 25 f
 stored one transaction each, in order of their names, so a build that was stopped goes on with the same command and ends
 in the same store. Layout: `schema`.
 
+    ... --photometric                                                          # tracks refined by the pixels, with the light
     ... --encoders hubert_l9=models/hubert-base-ls960:9 --formula wav2lip      # further audio features: add_features
 """
 
@@ -190,9 +191,15 @@ def parse(argv):
         "or a regular expression with one group",
     )  # fmt: skip
     parser.add_argument("--face_model", default="open", help="face model of the tracks (default open)")
-    parser.add_argument(
+    tracks = parser.add_mutually_exclusive_group()
+    tracks.add_argument(
         "--tracks", choices=("fit", "stored"), default="fit",
         help="fit the face model to the clip, or take the <name>.coeff.npz that lies beside it (default %(default)s)",
+    )  # fmt: skip
+    tracks.add_argument(
+        "--photometric", action="store_true",
+        help="refine shape, pose, expression by the pixels and add the light, as deep_3drecon.reconstruct --photometric does; "
+        "takes several times as long",
     )  # fmt: skip
     parser.add_argument(
         "--frames", type=int, default=0, help="also store face crops of this many px, 64 to 1024 (default: none)"
@@ -234,7 +241,8 @@ def main(argv=None):
         speaker_of = speakers(sources(clips), args.speaker_from)
         split_of, left_out = assign_splits(clips, args.split, args.fractions, args.seed, speaker_of)
         further = chosen(args)
-        settings = ClipSettings(args.face_model, args.frames, "stored" if args.tracks == "stored" else None)
+        tracks = "photometric" if args.photometric else "stored" if args.tracks == "stored" else None
+        settings = ClipSettings(args.face_model, args.frames, tracks)
         meta = build(
             clips, args.output, split_of, speaker_of, settings, args.workers, left_out, ray=args.ray, retry=args.retry
         )

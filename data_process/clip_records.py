@@ -12,15 +12,15 @@ import torch
 
 from data_process import schema
 from data_process.cutting import load_landmarks
-from data_process.face_tracks import in_model, landmarker, track_landmarks, track_quality
+from data_process.face_tracks import landmarker, track_quality, video_frames, whole_track
 from data_process.landmarks import NoFaceError
-from data_process.lost_frames import fill_lost
 from data_process.schema import StoreError
 from data_process.stored_tracks import stored_track
 from data_process.video import VideoError, probe, read_frames
 from deep_3drecon import camera
 from deep_3drecon.fit import FitError
 from deep_3drecon.landmarks import points5
+from deep_3drecon.photometric_frames import PhotometricError
 from deep_3drecon.track import FPS, TrackError
 from deepspeech import AudioError, features, load_audio
 from deepspeech.timing import SAMPLES_PER_FRAME
@@ -28,14 +28,17 @@ from deepspeech.timing import SAMPLES_PER_FRAME
 JPEG_QUALITY = 92
 MIN_FRAMES = 3  # a style cannot be measured on fewer
 # What a clip may have against it. Anything else is a fault of the program or of its installation, and stops the build.
-CLIP_ERRORS = (VideoError, AudioError, NoFaceError, FitError, StoreError, TrackError, OSError, torch.linalg.LinAlgError)
+CLIP_ERRORS = (
+    VideoError, AudioError, NoFaceError, FitError, PhotometricError, StoreError, TrackError, OSError, torch.linalg.LinAlgError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ClipSettings:
     """What is made of a clip. frames: side in px of the JPEG face crops, 0 for none.
 
-    tracks: None for a fit of our own, "stored" for the coefficients that came with the clip.
+    tracks: None for a fit to landmarks, "photometric" for one that the pixels have refined, which adds the light and takes several
+    times as long, "stored" for the coefficients that came with the clip.
     """
 
     face_model: str = "open"
@@ -88,7 +91,8 @@ def _process(path, settings):
     if settings.tracks == "stored":
         track = stored_track(path, landmarks, settings.face_model)
     else:
-        track = in_model(fill_lost(track_landmarks(landmarks), read_frames(path)), settings.face_model)
+        photometric = settings.tracks == "photometric"
+        track = whole_track(landmarks, video_frames(path), settings.face_model, photometric)
     if not np.isfinite(track.coeff).all():
         raise StoreError(f"{path}: its landmarks give coefficients that are no numbers: cut the clip again")
     lm68 = track.landmarks68.astype(np.float32)

@@ -21,15 +21,29 @@ def track_video(path, face_model="open", partial=False, photometric=False) -> Fa
     """Follow the largest face of a video of any rate, resampled to 25 fps.
 
     partial: take what a damaged file yields before its damage. photometric: refine shape, pose, expression and light by the pixels
-    (`deep_3drecon.photometric`), which reads the video twice more. Raises VideoError for a file that is no video,
+    (`deep_3drecon.photometric`), which reads the video several times more. Raises VideoError for a file that is no video,
     NoFaceError for one without a face. Frames in which no face is found come from `lost_frames.fill_lost`.
     """
+    return whole_track(find_landmarks(path, partial), video_frames(path, partial), face_model, photometric)
+
+
+def find_landmarks(path, partial=False):
+    """LandmarkTrack of the largest face of a video, at the rate of tracks; arguments and errors as in `track_video`."""
     try:
-        found = landmarker().track(read_frames(path, fps=FPS, partial=partial))
+        return landmarker().track(read_frames(path, fps=FPS, partial=partial))
     except NoFaceError as error:
         raise NoFaceError(f"{path}: {error}") from error
-    track, frames = track_landmarks(found), video_frames(path, partial)
-    return in_model(fill_lost(refine_track(track, frames) if photometric else track, frames()), face_model)
+
+
+def whole_track(found, frames, face_model="open", photometric=False) -> FaceTrack:
+    """FaceTrack of a LandmarkTrack at 25 fps: fitted, refined by the pixels if asked for, lost frames filled, in a face model.
+
+    frames: function without arguments that gives the clip's frames, such as `video_frames`.
+    """
+    track = track_landmarks(found)
+    if photometric:
+        track = refine_track(track, frames)
+    return in_model(fill_lost(track, frames()), face_model)
 
 
 def video_frames(path, partial=False):

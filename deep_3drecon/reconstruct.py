@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_process.face_tracks import refine_track, track_quality, track_video, video_frames
+from data_process.face_tracks import find_landmarks, track_quality, video_frames, whole_track
 from data_process.landmarks import NoFaceError
 from data_process.segments import crop_square
 from data_process.video import VideoError, VideoWriter, probe, read_frames
@@ -146,12 +146,14 @@ def main(argv=None):
     if args.texture and Path(args.texture).suffix != ".png":
         parser.error(f"--texture {args.texture}: a texture ends with .png")
     try:
-        track, person, frames = track_video(args.video, args.face_model), None, video_frames(args.video)
-        if args.photometric or args.texture:
-            before = photometric_residual(track, frames)
-            track = refine_track(track, frames)
-            after = photometric_residual(track, frames)
-            print(f"pixels of the skin off by {before:.2f} of 255 before, {after:.2f} after")
+        found, person, frames = find_landmarks(args.video), None, video_frames(args.video)
+        photometric = args.photometric or bool(args.texture)
+        track = whole_track(found, frames, args.face_model, photometric)
+        if photometric:
+            before, after = (
+                photometric_residual(t, frames) for t in (whole_track(found, frames, args.face_model), track)
+            )
+            print(f"pixels of the skin off by {before:.2f} of 255 without, {after:.2f} with --photometric")
         track.save(args.output)
         quality = track_quality(track)
         print(

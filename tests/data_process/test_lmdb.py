@@ -19,6 +19,7 @@ from data_process.build_lmdb import ClipSettings, build, find_clips, main, proce
 from data_process.parallel import map_in_order
 from data_process.schema import StoreError
 from data_process.store import Store, StoreWriter
+from deep_3drecon import reconstruct
 from deep_3drecon.track import FaceTrack
 from deepspeech import features
 from tests.data_process import made
@@ -74,6 +75,22 @@ def test_landmarks_are_found_where_none_are_stored(clip_folder, tmp_path):
     alone = schema.unpack_array(process_clip(tmp_path / "speaker0__take0.mp4").records["lm68"])
     beside = schema.unpack_array(process_clip(clip_folder / "speaker0__take0.mp4").records["lm68"])
     assert np.abs(alone - beside).mean() < 0.8
+
+
+def test_tracks_refined_by_the_pixels_are_those_of_reconstruct(tmp_path, capsys):
+    """Both commands on one clip without stored landmarks."""
+    video = made.write_video(tmp_path / "talk.mp4", made.head_frames(10))
+    soundfile.write(tmp_path / "talk.wav", made.tone(0.4), 16000)
+    common = ["--clips", str(tmp_path), "--output", str(tmp_path / "x.lmdb"), "--fractions", "1", "0", "0"]
+    assert main([*common, "--speaker_from", "one", "--photometric"]) == 0
+    assert reconstruct.main(["--video", str(video), "--output", str(tmp_path / "x.npz"), "--photometric"]) == 0
+    assert "with --photometric" in capsys.readouterr().out
+    reader, track = Store(tmp_path / "x.lmdb"), FaceTrack.load(tmp_path / "x.npz")
+    assert np.array_equal(schema.unpack_track(reader.bytes("train", "track", 0)).coeff, track.coeff)
+    assert np.abs(track.parts()["gamma"]).max() > 0.1
+    assert reader.meta["settings"]["clip"]["tracks"] == "photometric"
+    with pytest.raises(SystemExit):
+        main([*common, "--photometric", "--tracks", "stored"])
 
 
 @functools.cache
