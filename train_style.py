@@ -33,7 +33,6 @@ from pathlib import Path
 
 import torch
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
 import configs
 from data_process.batches import endless
@@ -42,6 +41,7 @@ from models import checkpoint
 from models.presets import PresetError
 from scripts.training.folder import RunError, RunFolder
 from scripts.training.objective import check_finite, check_weights, learning_rate, loss_weights, weighted
+from scripts.training.processes import together
 from scripts.training.setup import build_method, open_data, pick_device
 
 
@@ -110,12 +110,7 @@ class Run:
             configs.save(config, output / "config.yaml")
         self.steps = Steps(self.method)
         if world > 1:
-            # Ranks hold their own batch norm statistics while training; rank 0 validates and saves.
-            self.steps = DistributedDataParallel(
-                self.steps,
-                device_ids=[device.index] if device.type == "cuda" else None,
-                find_unused_parameters=len(self.optimisers) > 1,
-            )
+            self.steps = together(self.steps, device, len(self.optimisers) > 1)
 
     def _begin(self):
         """First weights: from the data, where the model asks for it, or from the checkpoint `run.init`."""

@@ -49,7 +49,7 @@ class ModelConfig:
 
     method: str = "style_avatar"
     preset: str = "paper"
-    dims: dict[str, int] = field(default_factory=dict)
+    dims: dict[str, float | int] = field(default_factory=dict)
     pose: bool = True  # head pose beside expression
 
 
@@ -247,8 +247,8 @@ def _convert(hint, value, where, source):
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        (hint,) = [a for a in arguments if a is not type(None)]
-        return _convert(hint, value, where, source)
+        kinds = [a for a in arguments if a is not type(None)]
+        return value if type(value) in kinds else _convert(kinds[0], value, where, source)
     if origin is Literal and value in arguments:
         return value
     if origin is dict and isinstance(value, dict):

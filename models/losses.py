@@ -5,6 +5,7 @@ the loss is 0.
 """
 
 import torch
+from torch import distributed
 
 from deep_3drecon.camera import MM_PER_DM
 from deep_3drecon.landmarks import INNER_LIP_PAIRS
@@ -18,6 +19,15 @@ def masked_mean(values, valid):
     per_frame = values if values.dim() == 2 else values.mean(-1)
     # torch.where and not a product: a frame that is not valid may hold anything, and 0 * nan is nan.
     return torch.where(valid, per_frame, 0).sum() / weight.sum().clamp_min(1)
+
+
+def over_processes(statistic):
+    """Mean of a statistic, as it is measured on one process's share of a batch, over the processes of a distributed run."""
+    if not distributed.is_initialized():
+        return statistic
+    total = statistic.clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
 
 
 def squared_error(pred, true, valid):

@@ -232,7 +232,7 @@ class StyleAvatar(nn.Module):
         pred, true = losses.centred(pred, valid), losses.centred(true / self.pose_std, valid)
         if self.training:
             power = torch.stack([losses.masked_mean(x, valid) for x in pred.detach().square().unbind(-1)])
-            self.pose_power.lerp_(power, 0.01)
+            self.pose_power.lerp_(losses.over_processes(power), 0.01)
         both = losses.change_valid(valid)
         return {
             "pose": losses.squared_error(pred, true, valid),

@@ -23,7 +23,7 @@ RELEASED_BACKBONE = (
 )
 
 
-def paper_preset(width=64, style_width=256, head_width=64):
+def paper_preset(width=64, style_width=256, head_width=64, dropout=0.5):
     """Settings of `StyleFusionNet` in the paper; stems are channels of each stream."""
     return {
         "stems": {"phonemes": 3 * width // 4, "energy": width // 4},
@@ -33,12 +33,12 @@ def paper_preset(width=64, style_width=256, head_width=64):
         "decoder_depth": 2,
         "style_width": style_width,
         "head_width": head_width,
-        "dropout": 0.5,
+        "dropout": dropout,
         "steps_out": PAPER_WINDOW,
     }
 
 
-def tiny_preset(width=128, depth=4, decoder_depth=1, style_width=64, head_width=64, learnt_style=0):
+def tiny_preset(width=128, depth=4, decoder_depth=1, style_width=64, head_width=64, dropout=0.1, learnt_style=0):
     """Settings of `StyleFusionNet` for minutes on a CPU: about a million parameters.
 
     learnt_style: numbers of a code that `models.style_encoder` finds in a clip, beside the statistics; 0 is none. Training it needs
@@ -53,7 +53,7 @@ def tiny_preset(width=128, depth=4, decoder_depth=1, style_width=64, head_width=
         "decoder_depth": decoder_depth,
         "style_width": style_width,
         "head_width": head_width,
-        "dropout": 0.1,
+        "dropout": dropout,
         "steps_out": None,
     }
 

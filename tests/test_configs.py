@@ -89,6 +89,13 @@ def test_save_and_load_give_the_same_object_and_hash(tmp_path):
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["config.yaml"]
 
 
+def test_numbers_of_a_network_may_be_counts_or_shares():
+    dims = load(None, ["model.dims.width=64", "model.dims.dropout=0.0"]).model.dims
+    assert dims == {"width": 64, "dropout": 0.0} and [type(x) for x in dims.values()] == [int, float]
+    with pytest.raises(ConfigError, match="model.dims.width: 'wide' .* a number"):
+        load(None, ["model.dims.width=wide"])
+
+
 def test_hash_follows_values_not_order_or_spelling():
     first = load(None, ["optim.lr=0.001", "loss.a=1", "loss.b=2"])
     second = load(None, ["loss.b=2.0", "loss.a=1.0", "optim.lr=1e-3"])

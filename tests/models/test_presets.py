@@ -25,6 +25,8 @@ def test_what_does_not_exist_is_named(presets):
         preset_dims(presets, "huge", {})
     with pytest.raises(PresetError, match=r"\['widht'\] came, preset small has width, depth"):
         preset_dims(presets, "small", {"widht": 3})
+    with pytest.raises(PresetError, match="width: 7.5 came, preset small has 8: give a whole number"):
+        preset_dims(presets, "small", {"width": 7.5})
 
 
 @pytest.mark.parametrize("name", TRAINED)
