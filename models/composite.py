@@ -24,6 +24,7 @@ from deep_3drecon.made_noise import smoothstep
 from deep_3drecon.mouth_atlas import LAYERS, SETTLED, inner_parts
 from models import composite_passes, mouth, own_head, portrait
 from models.composite_passes import compose, head_layer, surroundings
+from models.stance import TORSO, head_places
 
 __all__ = ["Composite", "Compositor", "Source", "compose", "head_layer", "surroundings"]
 
@@ -38,7 +39,8 @@ class Composite:
 
     background (B, 3, S, S): the source moved; mesh (B, 3, S, S): the textured head under its light, 0 where there is none;
     mask (B, 1, S, S): 1 where the head is drawn; uv (B, S, S, 2): place in the atlas in [0, 1], v up; normals (B, 3, S, S): of the posed
-    head, in camera axes; mouth (B, 1, S, S): 1 on lips and what lies between them.
+    head, in camera axes; mouth (B, 1, S, S): 1 on lips and what lies between them; places (B, 2, stance.N_STANCE):
+    where head and torso of the frame, and of its source, lie.
     """
 
     background: torch.Tensor
@@ -47,10 +49,11 @@ class Composite:
     uv: torch.Tensor
     normals: torch.Tensor
     mouth: torch.Tensor
+    places: torch.Tensor | None = None
 
     def to(self, device):
         """The same on a device."""
-        return Composite(**{name: x.to(device) for name, x in vars(self).items()})
+        return Composite(**{name: x if x is None else x.to(device) for name, x in vars(self).items()})
 
 
 @dataclass
@@ -69,13 +72,15 @@ class Source:
     angle: torch.Tensor
     trans: torch.Tensor
     affine: torch.Tensor
+    places: torch.Tensor
 
 
 class Compositor:
-    """Composites of one person: face model, and what is known of the person's colours (`atlas.PersonTexture`)."""
+    """Composites of one person: face model, what is known of the person's colours (`atlas.PersonTexture`), and, where places of the torso
+    are wanted, `stance.Torso`."""
 
-    def __init__(self, model, texture, size=256):
-        self.model, self.size = model, size
+    def __init__(self, model, texture, size=256, torso=None):
+        self.model, self.size, self.torso = model, size, torso
         self.region = (-0.5, -0.5, float(size))
         self.colour = np.ascontiguousarray(texture.colour, np.float32)
         self.shift, self.sink = torch.zeros(model.n_vertices, 3), mouth.sink(model)
@@ -134,21 +139,33 @@ class Compositor:
             angle=angle,
             trans=trans,
             affine=affine,
+            places=self.places(angle[None], trans[None], affine[None], self.torso and self.torso.shift(picture)[None])[
+                0
+            ],
         )
+
+    def places(self, angle, trans, affine, torso=None):
+        """(B, N_STANCE) of frames: angle, trans (B, 3), affine (B, 2, 3), torso (B, 2) or None where it is not known."""
+        unknown = torch.full((len(angle), TORSO), torch.nan)
+        torso = unknown if torso is None else torch.as_tensor(torso)
+        return torch.cat([head_places(angle, trans, affine, self.size), torso], 1)
 
     def faded(self, first, second, share, *state, **square):
         """`make` from two lists of sources: the background is that of `first` going over into that of `second` by `share` (B,)."""
         composite = self.make(first, *state, **square)
-        other = self.make(second, *state, **square).background
-        share = torch.as_tensor(share, dtype=torch.float32).view(-1, 1, 1, 1)
-        return replace(composite, background=composite.background + share * (other - composite.background))
+        other = self.make(second, *state, **square)
+        share = torch.as_tensor(share, dtype=torch.float32)[:, None, None]
+        background = composite.background + share[..., None] * (other.background - composite.background)
+        places = composite.places + share * (other.places - composite.places)
+        return replace(composite, background=background, places=places)
 
     @torch.no_grad()
     @torch.autocast("cpu", enabled=False)
-    def make(self, sources, id, exp, angle, trans, gamma, affine, corners=None, side=None, threads=1):
+    def make(self, sources, id, exp, angle, trans, gamma, affine, corners=None, side=None, threads=1, torso=None):
         """`Composite` of B frames: a source and coefficients (B, n), light gamma (B, 27) and affine (B, 2, 3) of each.
 
-        corners, side: only squares of `side` pixels are drawn, [(row, column)] being the first pixel of each frame's.
+        corners, side: only squares of `side` pixels are drawn, [(row, column)] being the first pixel of each frame's. torso (B, 2): where
+        it lies (`stance.Torso.shift`), where film tells.
         """
         id, exp, angle, trans, gamma, affine = (
             torch.as_tensor(x).float() for x in (id, exp, angle, trans, gamma, affine)
@@ -174,7 +191,8 @@ class Compositor:
                 list(pool.map(lambda state: self._draw(*state), states))
         planes = torch.from_numpy(planes)
         background, mesh, mask, mouth, normals = planes.split([3, 3, 1, 1, 3], 1)
-        return Composite(background, mesh, mask, torch.from_numpy(uv), normals, mouth)
+        places = torch.stack([self.places(angle, trans, affine, torso), torch.stack([s.places for s in sources])], 1)
+        return Composite(background, mesh, mask, torch.from_numpy(uv), normals, mouth, places)
 
     def _draw(self, source, place, normals, grid, gamma, corner, planes, uv):
         """One frame's planes (11, s, s) (background, mesh, mask, mouth, normals) and uv (s, s, 2)."""

@@ -24,8 +24,8 @@ from deep_3drecon.face_model import load_face_model
 from models.judges import JUDGES
 from models.memory import Memory
 from models.memory_gan_networks import COLOURS, FRAMES, PAPER_WIDTHS, SMALL_WIDTHS, MemoryGenerator, PatchDiscriminator
-from models.neural_texture import Stage
 from models.presets import check_preset
+from models.stage import Stage
 
 # preset -> widths of the generator, paper's perceptron, pairs, numbers of a key, judge whose embedding is the identity and its length
 PRESETS = {

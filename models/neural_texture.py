@@ -2,7 +2,8 @@
 
 The renderer of Wu et al. (style_avatar, MM 2021) in another form: the network does not paint a face on black but corrects a
 composite (`models.composite`) that is already near, in its scene. It sees the composite, what it was a frame before, normals and a
-texture of learnt numbers that lies on the person's own surface, and says for each pixel which colour to add and how much of it counts.
+texture of learnt numbers that lies on the person's own surface. First it moves what lies a little off, collar and wall above all, by a
+small flow (`Warper`); then it says for each pixel which colour to add and how much of it counts.
 
 Of one person the texture is learnt as it is. Of several it is what they have in common, what an encoder makes of a person's atlas, and each
 one's own; the latter is hidden half of the time, so that the former two do for people who were never seen (`personal`).
@@ -12,25 +13,26 @@ fast    3.6 GFLOP for a frame of 256 px: real time on two processor cores
 tiny    for tests
 """
 
-from collections import OrderedDict
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from deep_3drecon.face_model import load_face_model
 from models import discriminator as gan
-from models.composite import Composite, Compositor
+from models.neural_texture_flow import flow_losses
 from models.neural_texture_networks import (
     Generator,
     TextureEncoder,
     atlas_tensor,
     first_texture,
+    place_planes,
     sample_texture,
+    warp,
 )
 from models.perceptual import PerceptualLoss
 from models.presets import preset_dims
+from models.stage import Stage
+from models.stance import Stance
 
 PRESETS = {
     "fast": {
@@ -46,40 +48,8 @@ PRESETS = {
 WIDTHS, DEPTHS = (1, 2, 4, 16 / 3), (0, 1, 2, 2)  # of the generator's levels, in units of `width`; blocks
 MOUTH_CHANCE, FACE_CHANCE = 0.4, 0.4  # of a training patch to be about the mouth, or about the face; else anywhere
 MOUTH_GROWTH = 9  # px by which the mouth mask is widened for its loss
-CACHE = 1000  # sources kept ready
-
-
-class Stage:
-    """Composites for training: a Compositor for each person and the sources last used. Shared by copies of a model."""
-
-    def __init__(self, people, size):
-        self.compositors = [Compositor(p.model, p.texture, size) for p in people]
-        self._sources = OrderedDict()
-
-    def __deepcopy__(self, memo):
-        return self
-
-    def composites(self, batch, corners=None, side=None):
-        """`Composite` of all frames of a batch (data_process.pictures.BATCH), (B T, ...); corners, side as in `Compositor.make`, a corner
-        for each window."""
-        made, n_frames = [], batch["id"].shape[1]
-        for b in range(len(batch["person"])):
-            source = [self._source(batch, b)] * n_frames
-            state = (batch[name][b].cpu() for name in ("id", "exp", "angle", "trans", "gamma", "affine"))
-            own = None if corners is None else [corners[b]] * n_frames
-            made.append(self.compositors[int(batch["person"][b])].make(source, *state, corners=own, side=side))
-        return Composite(*(torch.cat(parts) for parts in zip(*(vars(c).values() for c in made), strict=True)))
-
-    def _source(self, batch, b):
-        number = int(batch["source_frame"][b])
-        if number not in self._sources:
-            picture = np.ascontiguousarray(batch["source"][b].permute(1, 2, 0).cpu().numpy())
-            state = (batch[f"source_{name}"][b].cpu() for name in ("id", "exp", "angle", "trans", "affine"))
-            self._sources[number] = self.compositors[int(batch["person"][b])].source(picture, *state)
-            if len(self._sources) > CACHE:
-                self._sources.popitem(last=False)
-        self._sources.move_to_end(number)
-        return self._sources[number]
+MEASURED = "stance."  # weights that training measures and does not learn
+LATER = (MEASURED, "generator.warper.")  # weights that checkpoints made before there was a warp do not have
 
 
 class NeuralTexture(nn.Module):
@@ -101,15 +71,26 @@ class NeuralTexture(nn.Module):
         self.encoder = TextureEncoder(n) if several else None
         widths = tuple(int(dims["width"] * w) for w in WIDTHS)
         self.generator = Generator(n + 6, widths, DEPTHS)
+        self.stance = Stance()
         self.discriminator = gan.MultiScaleDiscriminator(7, dims["judge_width"])
         self.stage, self.perceptual, self.atlases, self._made = None, None, None, (None,)
 
     def attach(self, train_set):
         """What training needs and no checkpoint holds: composites of the set's people, the backbone of the perceptual loss."""
         self.stage = Stage(train_set.people, self.stats["size"])
+        self.stance.learn(*self.stage.measure_places(train_set.learnt))
         self.perceptual = Frozen(PerceptualLoss())
         if self.encoder is not None:
             self.atlases = torch.cat([atlas_tensor(p.texture, self.dims["texture_size"]) for p in train_set.people])
+
+    def _load_from_state_dict(self, state, prefix, *args):
+        """Older checkpoints are read as ones whose warp is none. In training what was measured on the own film stands."""
+        kept = MEASURED if self.stage is not None else ()
+        for name, value in self.state_dict(prefix=prefix).items():
+            own = name.removeprefix(prefix)
+            if (name not in state and own.startswith(LATER)) or own.startswith(kept):
+                state[name] = value
+        super()._load_from_state_dict(state, prefix, *args)
 
     def parameters_of(self, phase):
         judges = phase == "discriminator"
@@ -119,6 +100,7 @@ class NeuralTexture(nn.Module):
         """A model of one person alone, from one of several: an `atlas.PersonTexture`, and the person's number if it was trained on."""
         one = NeuralTexture(self.settings, self.stats | {"n_people": 1}, self.face)
         one.generator.load_state_dict(self.generator.state_dict())
+        one.stance.load_state_dict(self.stance.state_dict())
         atlas = atlas_tensor(texture, self.dims["texture_size"]).to(self.texture.device)
         with torch.no_grad():
             own = 0.0 if person is None else self.texture[person : person + 1]
@@ -135,45 +117,51 @@ class NeuralTexture(nn.Module):
             own = own * (torch.rand(len(ids), 1, 1, 1, device=own.device) < 0.5)
         return (self.common + self.encoder(self.atlases.to(own.device)[ids]) + own)[place]
 
-    def inputs(self, composite, before, person=None):
-        """What the generator takes: full (B, 8, S, S), half (B, n, S/2, S/2). before (B, 3, S, S): background of the frame before."""
+    def inputs(self, composite, before, person=None, place=None):
+        """What the generator takes: full (B, 8, S, S), half (B, n + 2, S/2, S/2), conditions. before (B, 3, S, S): background of the frame
+        before; place (B, 2, S/2, S/2): by default that of whole crops."""
         full = torch.cat([composite.background, composite.mesh, composite.mask, composite.mouth], 1)
         mask = composite.mask[:, :, ::2, ::2]
         found = sample_texture(self.textures(person), composite.uv[:, ::2, ::2], mask)
         before = F.avg_pool2d(before - composite.background, 2)
-        return full, torch.cat([found, composite.normals[:, :, ::2, ::2], before], 1)
+        if place is None:
+            place = place_planes(full.shape[-1]).to(full.device).expand(len(full), -1, -1, -1)
+        half = torch.cat([found, composite.normals[:, :, ::2, ::2], before, place], 1)
+        return full, half, self.stance(composite.places)
 
-    def forward(self, composite, before, person=None):
-        """Pictures (B, 3, S, S) in [0, 1] and how much of them is new (B, 1, S, S)."""
-        return self.generator(*self.inputs(composite, before, person))
+    def forward(self, composite, before, person=None, place=None):
+        """Pictures (B, 3, S, S) in [0, 1], how much of them is new (B, 1, S, S), and the flow (B, 2, S/4, S/4) of their backgrounds."""
+        return self.generator(*self.inputs(composite, before, person, place))
 
     @torch.no_grad()
-    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine):
+    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine, torso=None):
         """Yield (picture (S, S, 3) uint8 RGB, new (S, S) float32 0..1, mask (S, S) of the head) of each frame.
 
         sources: iterable of (`composite.Source`, second Source or None, its share), one a frame, see `sources.faded`; coefficients (T, n),
-        affine (T, 2, 3). A frame depends on the composite of the one before only. For models of one person: see `personal`.
+        affine (T, 2, 3); torso (T, 2): where the torso lies (`stance.Torso.shift`), by default it follows the head. A frame depends on the
+        composite of the one before only. For models of one person: see `personal`.
         """
         before = None
         for t, (first, second, share) in enumerate(sources):
             state = [torch.as_tensor(x)[t : t + 1] for x in (id, exp, angle, trans, gamma, affine)]
+            own = None if torso is None else torso[t : t + 1]
             if second is None:
-                composite = compositor.make([first], *state)
+                composite = compositor.make([first], *state, torso=own)
             else:
-                composite = compositor.faded([first], [second], [share], *state)
-            picture, new = self(composite, composite.background if before is None else before)
+                composite = compositor.faded([first], [second], [share], *state, torso=own)
+            picture, new, _ = self(composite, composite.background if before is None else before)
             before = composite.background
             picture = (picture[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
             yield picture, new[0, 0].numpy(), composite.mask[0, 0].numpy()
 
     def losses(self, batch, phase):
-        """{name: scalar}. generator: l1, mouth, perceptual, temporal and, from `polish_after` iterations on, adversarial and
-        feature_matching; discriminator: discriminator."""
+        """{name: scalar}. generator: l1, mouth, perceptual, temporal, those of `flow_losses` and, from `polish_after` iterations on,
+        adversarial and feature_matching; discriminator: discriminator."""
         n_frames = batch["pictures"].shape[1]
         if phase == "generator" or self._made[0] is not batch:
             side = self.dims["patch"]
             self._made = (batch, *self._frames(batch, self._corners(batch, side), side))
-        _, composite, before, real, person = self._made
+        _, composite, before, real, person, place = self._made
         polish = batch["iteration"] >= self.dims["polish_after"]
         context = torch.cat([composite.mesh, composite.mask], 1)
         if phase == "discriminator":
@@ -185,9 +173,10 @@ class NeuralTexture(nn.Module):
                     self.discriminator(torch.cat([self._picture, context], 1)),
                 )
             }
-        picture, _ = self(composite, before, person)
+        picture, _, flow = self(composite, before, person, place)
         self._picture = picture.detach()
         found = self._distances(picture, real, composite.mouth, n_frames)
+        found |= flow_losses(flow, composite.background, real)
         if not polish:
             return found | {"adversarial": picture.new_zeros(()), "feature_matching": picture.new_zeros(())}
         made = self.discriminator(torch.cat([picture, context], 1))
@@ -208,14 +197,16 @@ class NeuralTexture(nn.Module):
         return out
 
     def _frames(self, batch, corners=None, side=None):
-        """Composite, background of the frame before, real pictures and person of all frames (B T, ...), cut to squares where asked."""
+        """Composite, background of the frame before, real pictures, person and place of all frames (B T, ...), cut to squares."""
         n_frames, real = batch["pictures"].shape[1], batch["pictures"]
         composite = self.stage.composites(batch, corners, side).to(self.texture.device)
         if corners is not None:
             real = torch.stack([p[..., r : r + side, c : c + side] for p, (r, c) in zip(real, corners, strict=True)])
         frames = composite.background.unflatten(0, (-1, n_frames))
         before = torch.cat([frames[:, :1], frames[:, :-1]], 1).flatten(0, 1)
-        return composite, before, real.flatten(0, 1).float() / 255, batch["person"].repeat_interleave(n_frames)
+        place = place_planes(batch["pictures"].shape[-1], corners or [(0, 0)] * len(real), side)
+        place = place.repeat_interleave(n_frames, 0).to(self.texture.device)
+        return composite, before, real.flatten(0, 1).float() / 255, batch["person"].repeat_interleave(n_frames), place
 
     def _corners(self, batch, side):
         """First pixel (row, column) of each window's training patch."""
@@ -236,13 +227,15 @@ class NeuralTexture(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, batch):
-        """Losses over whole crops, and dB of face and mouth: of the picture, and of the composite it began with."""
-        composite, before, real, person = self._frames(batch)
-        picture, _ = self(composite, before, person)
+        """Losses over whole crops, and dB of face and mouth: of the picture, of the composite it began with, and of that when moved."""
+        composite, before, real, person, place = self._frames(batch)
+        picture, _, flow = self(composite, before, person, place)
         found = self._distances(picture, real, composite.mouth, batch["pictures"].shape[1])
+        found |= flow_losses(flow, composite.background, real)
+        moved = warp(composite.background, flow)
         for name, ids in (("face", slice(0, 68)), ("mouth", slice(48, 68))):
             boxes = _boxes(batch["points"].flatten(0, 1)[:, ids], real.shape[-1])
-            for kind, x in (("", picture), ("composite_", composite.background)):
+            for kind, x in (("", picture), ("composite_", composite.background), ("moved_", moved)):
                 error = torch.stack(
                     [(a - b)[:, r, c].square().mean() for a, b, (r, c) in zip(x, real, boxes, strict=True)]
                 )
@@ -250,9 +243,9 @@ class NeuralTexture(nn.Module):
         return found
 
 
-def enlarged(picture, composite, fine):
-    """Pictures (B, 3, S, S) at the size of finer composites of the same frames: what the network changed is laid on their background,
-    which has the source's own detail; the mouth, which the network makes anew, is only made larger.
+def enlarged(picture, flow, composite, fine):
+    """Pictures (B, 3, S, S) at the size of finer composites of the same frames: what the network changed is laid on their background, moved
+    by the same flow, which has the source's own detail; the mouth, which the network makes anew, is only made larger.
 
     composite: that of `picture`; fine: a `Composite` at a whole multiple of S. Sharper to the eye than the picture made larger, though by
     half a dB farther from the real one, as detail that lies a pixel off counts as an error.
@@ -261,11 +254,10 @@ def enlarged(picture, composite, fine):
     reach = MOUTH_GROWTH // 2
     mouth = F.max_pool2d(composite.mouth, MOUTH_GROWTH, 1, reach)
     mouth = F.avg_pool2d(mouth, MOUTH_GROWTH, 1, reach, count_include_pad=False)
-    change, mouth = (
-        F.interpolate(x, scale_factor=scale, mode="bilinear") for x in (picture - composite.background, mouth)
-    )
+    change = picture - warp(composite.background, flow)
+    change, mouth = (F.interpolate(x, scale_factor=scale, mode="bilinear") for x in (change, mouth))
     large = F.interpolate(picture, scale_factor=scale, mode="bicubic")
-    detailed = fine.background + change
+    detailed = warp(fine.background, scale * flow) + change
     return (detailed + mouth * (large - detailed)).clamp(0, 1)
 
 

@@ -1,5 +1,7 @@
 """Networks of the neural_texture renderer.
 
+Warper          composite, and where head and torso lie -> a small flow by which the composite is moved before anything is painted: what
+                lies a little off comes to its place and stays sharp. It begins as no flow.
 Generator       composite and sampled texture -> picture; a U-Net that works at half the picture's size and below, on plain strided
                 convolutions, which processors are fast at. It has no norms: a picture does not depend on its batch, nor a part of it on
                 the rest, so training may look at patches and inference at whole pictures. It begins as the identity on the composite.
@@ -13,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from models.stance import N_CONDITIONS
 
 SLOPE = 0.1
 REACH = 5  # at half the picture's size: how far about the head the generator may change anything, and over how much that fades
@@ -38,19 +42,70 @@ class Residual(nn.Module):
         return x + self.second(F.leaky_relu(self.first(F.leaky_relu(x, SLOPE)), SLOPE))
 
 
-class Generator(nn.Module):
-    """(full, half) -> picture (B, 3, S, S) in [0, 1], and how much of it is new (B, 1, S, S) in [0, 1].
+class Warper(nn.Module):
+    """(full (B, 8, S, S), place (B, 2, S/2, S/2), conditions (B, N_CONDITIONS, 1, 1)) -> flow (B, 2, S/4, S/4), pixels of S, x right.
 
-    full (B, 8, S, S): background (3), mesh (3), mask, mouth. half (B, n, S/2, S/2): sampled texture, normals, background of the frame
-    before. S is a multiple of 2 ** len(widths). widths: channels at S/2, S/4, ...; depths: residual blocks on the way down at each.
-    The picture is background + mesh_share (mesh - background) + change * colour: where both vanish it is the background. Away from the
-    head all change vanishes: hair that lies elsewhere than in the source cannot be repainted, only smeared.
+    The warped picture shows at x what the composite shows at x + flow. Flow is linear in the conditions, by shares that the picture and
+    the place in the crop (-1..1) decide: so few a person's poses are that anything freer would learn them by heart. It stays
+    below `REACH` pixels and vanishes towards the rim of the crop.
+    """
+
+    REACH, RIM = 12.0, 0.15  # px; share of the side
+
+    def __init__(self, width=24):
+        super().__init__()
+        self.enter, self.down = conv(10, width), conv(width, 2 * width, 2)
+        self.deep, self.up = Residual(2 * width), conv(2 * width, width, kernel=1)
+        self.leave, self.head = conv(width, width), conv(width, 2 * (1 + N_CONDITIONS), kernel=1)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, full, place, conditions):
+        place = F.avg_pool2d(place, 2)
+        x = self.enter(torch.cat([F.avg_pool2d(full, 4) - 0.5, place], 1))
+        deep = self.deep(self.down(F.leaky_relu(x, SLOPE)))
+        x = x + F.interpolate(self.up(F.leaky_relu(deep, SLOPE)), scale_factor=2.0, mode="nearest")
+        x = F.leaky_relu(self.leave(F.leaky_relu(x, SLOPE)), SLOPE)
+        fields = self.head(x).float()
+        still, right, down = fields.split([2, N_CONDITIONS, N_CONDITIONS], 1)
+        flow = still + torch.cat([(right * conditions).sum(1, True), (down * conditions).sum(1, True)], 1)
+        rim = ((1 - place.abs().amax(1, True)) / (2 * self.RIM)).clamp(0, 1)
+        return self.REACH * torch.tanh(flow / self.REACH) * rim
+
+
+def warp(picture, flow):
+    """Picture (B, C, S, S) moved by a flow (B, 2, s, s) in pixels of S, see `Warper`; bilinear. Beyond the rim it goes on."""
+    size, n = picture.shape[-1], len(picture)
+    axis = torch.arange(size, device=flow.device, dtype=torch.float32)
+    still = torch.stack([axis[None, :].expand(size, size), axis[:, None].expand(size, size)], -1)
+    flow = F.interpolate(flow.float(), scale_factor=float(size // flow.shape[-1]), mode="bilinear")
+    place = (2 * (still + flow.permute(0, 2, 3, 1)) + 1) / size - 1
+    return F.grid_sample(picture.float(), place.expand(n, -1, -1, -1), padding_mode="border", align_corners=False)
+
+
+def place_planes(size, corners=((0, 0),), side=None):
+    """Place in the crop of `size` pixels, -1..1, at half its size: (B, 2, side/2, side/2), x and y, of squares at corners (row, column)."""
+    axis = (torch.arange(size // 2) + 0.5) * 4 / size - 1
+    half = (side or size) // 2
+    parts = ((axis[c // 2 : c // 2 + half], axis[r // 2 : r // 2 + half]) for r, c in corners)
+    return torch.stack([torch.stack([x[None, :].expand(half, half), y[:, None].expand(half, half)]) for x, y in parts])
+
+
+class Generator(nn.Module):
+    """(full, half, conditions) -> picture (B, 3, S, S) in [0, 1], how much of it is new (B, 1, S, S) in [0, 1], and the flow
+    (B, 2, S/4, S/4) by which the background was moved first (`Warper`).
+
+    full (B, 8, S, S): background (3), mesh (3), mask, mouth. half (B, n + 2, S/2, S/2): sampled texture, normals, background of the frame
+    before, place in the crop (2). conditions: `stance.Stance`. S is a multiple of 2 ** len(widths). widths: channels at S/2, S/4, ...;
+    depths: residual blocks on the way down at each.
+    The picture is background + mesh_share (mesh - background) + change * colour: where both vanish it is the moved background. Away from
+    the head all change vanishes: hair that lies elsewhere than in the source cannot be repainted, only smeared.
     """
 
     FULL = 8
 
     def __init__(self, n_half, widths=(32, 64, 96, 128), depths=(0, 1, 1, 2)):
         super().__init__()
+        self.warper = Warper(widths[0])
         self.stem = conv(4 * self.FULL + n_half, widths[0])
         self.down, self.enter = nn.ModuleList(), nn.ModuleList()
         self.up, self.leave = nn.ModuleList(), nn.ModuleList()
@@ -66,8 +121,11 @@ class Generator(nn.Module):
             # channels after the shuffle: colour (3), change, mesh_share
             self.head.bias.view(5, 4)[4] = -3.0
 
-    def forward(self, full, half):
-        background, mesh, mask = full[:, :3], full[:, 3:6], full[:, 6:7]
+    def forward(self, full, half, conditions):
+        half, place = half[:, :-2], half[:, -2:]
+        flow = self.warper(full, place, conditions)
+        background, mesh, mask = warp(full[:, :3], flow), full[:, 3:6], full[:, 6:7]
+        full = torch.cat([background, full[:, 3:]], 1)
         x = self.stem(torch.cat([F.pixel_unshuffle(full - 0.5, 2), half], 1))
         skips = []
         for down, enter in zip(self.down, self.enter, strict=True):
@@ -80,7 +138,7 @@ class Generator(nn.Module):
         change = torch.sigmoid(out[:, 3:4]) * near_head(mask.contiguous())
         base = background + torch.sigmoid(out[:, 4:5]) * mask * (mesh - background)
         picture = base + change * out[:, :3]
-        return (picture if self.training else picture.clamp(0, 1)), change
+        return (picture if self.training else picture.clamp(0, 1)), change, flow
 
 
 def near_head(mask):

@@ -21,9 +21,10 @@ from torch import nn
 from deep_3drecon import camera, unwrap
 from deep_3drecon.assets import assets_dir
 from deep_3drecon.face_model import load_face_model
-from models.neural_texture import Frozen, Stage
+from models.neural_texture import Frozen
 from models.perceptual import VGG_WEIGHTS, PerceptualLoss
 from models.presets import preset_dims
+from models.stage import Stage
 from models.style_avatar_networks import LocalEnhancer, TextureEncoder, TwoScales, sample_texture
 
 PAPER = {

@@ -4,10 +4,12 @@
     python -m scripts.renderer_report --person data/people/NAME --renderer data/runs/mine --output FOLDER --frames 100
 
 Frames behind the learning span of the person folder are drawn from learning frames alone: the source of each is found by pose
-(`models.sources`). Rows: `mesh`, the mesh renderer on the learning frame nearest to the mean pose; `composite`, what the
-network starts from; `neural`. Measured on the renderer's crop: dB and SSIM of the box about the face (all 68 landmarks) and about
-the mouth, perceptual distance of the same, flicker in pixels that stand still in the real film and in the face, as multiples of the
-real film's. Writes report.json, films.npz, sheet.png (real, mesh, composite, neural), mouths.png (consecutive frames) and curve.png.
+(`models.sources`). Rows: `mesh`, the mesh renderer on the learning frame nearest to the mean pose; `composite`, what the network starts
+from; `neural`, in which the torso follows the head as it did in the learning frames; `neural, torso`, which is told of each held-out
+frame how far the torso lies to the side and down, two numbers that a head's motion does not hold. Measured on the renderer's crop: dB
+and SSIM of the box about the face (all 68 landmarks) and about the mouth, perceptual distance of the same, flicker in pixels that stand
+still in the real film and in the face, as multiples of the real film's. Writes report.json, films.npz, sheet.png (real, then the rows),
+mouths.png (consecutive frames) and curve.png.
 Table to the standard output.
 """
 
@@ -39,10 +41,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def neural_film(model, person, track, learnt, frames):
-    """Films (T, S, S, 3) uint8 of the network and of the composites it started from, and the seconds a frame took."""
-    compositor = Compositor(person.model, person.texture, model.stats["size"])
-    state, made, began, taken, kept = person.state, [], [], 0.0, {None: None}
+def neural_films(model, person, track, learnt, frames):
+    """{"composite", "neural", "neural, torso": film (T, S, S, 3) uint8}, and the seconds a frame of `neural` took."""
+    torso = model.stance.torso()
+    compositor = Compositor(person.model, person.texture, model.stats["size"], torso)
+    state, kept, taken = person.state, {None: None}, 0.0
+    films = {"composite": [], "neural": []} | ({"neural, torso": []} if torso else {})
 
     def source(k):
         if k not in kept:
@@ -53,15 +57,19 @@ def neural_film(model, person, track, learnt, frames):
         chosen = [(source(a), source(b), share) for a, b, share in sources_by_pose(track, person.model, learnt, shot)]
         arrays = [state[name][shot] for name in (*STATE, "gamma", "affine")]
         started = time.perf_counter()
-        made += [picture for picture, _, _ in model.render(compositor, chosen, *arrays)]
+        films["neural"] += [picture for picture, _, _ in model.render(compositor, chosen, *arrays)]
         taken += time.perf_counter() - started
+        if torso:
+            places = np.stack([torso.shift(picture) for picture in person.pictures[shot]])
+            drawn = model.render(compositor, chosen, *arrays, torso=places)
+            films["neural, torso"] += [picture for picture, _, _ in drawn]
         for t, (first, second, share) in enumerate(chosen):
             one = [x[[t]] for x in arrays]
-            began.append(
+            began = (
                 compositor.make([first], *one) if second is None else compositor.faded([first], [second], [share], *one)
             )
-    began = [(c.background[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy() for c in began]
-    return np.stack(made), np.stack(began), taken / len(frames)
+            films["composite"].append((began.background[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+    return {name: np.stack(film) for name, film in films.items()}, taken / len(frames)
 
 
 def mesh_film(folder, person, track, learnt, frames):
@@ -157,13 +165,8 @@ def report(folder, run, output, n_frames):
         )
     learnt = PictureWindows([person]).learnt[0]
     real, points = person.pictures[held], person.state["points"][held]
-    neural, composite, seconds = neural_film(model, person, track, learnt, held)
-    films = {
-        "real": real,
-        "mesh": mesh_film(folder, person, track, learnt, held),
-        "composite": composite,
-        "neural": neural,
-    }
+    neural, seconds = neural_films(model, person, track, learnt, held)
+    films = {"real": real, "mesh": mesh_film(folder, person, track, learnt, held)} | neural
     rows = {name: measure(real, film, points) for name, film in films.items() if name != "real"}
     output.mkdir(parents=True, exist_ok=True)
     write_picture(output / "sheet.png", sheet(films, np.linspace(0, len(held) - 1, SHEET_FRAMES).astype(int)))

@@ -17,12 +17,12 @@ SOURCE_BYTES = 12  # a pixel of the square; picture, canvas and what is kept of 
 
 class PersonCrop:
     """size: pixels along a side of the square (left, top, side), source pixels. track: of the frames that were learnt from, the first
-    of which is frame `first` of the clip; still: the crop (2, 3) of the poses that are drawn."""
+    of which is frame `first` of the clip; still: the crop (2, 3) of the poses that are drawn; torso: `stance.Torso`, where it is known."""
 
-    def __init__(self, person, track, first, square, still, size):
+    def __init__(self, person, track, first, square, still, size, torso=None):
         self.person, self.first, self.square, self.size = person, first, square, size
         self.state = crop_state(track, square, size)
-        self.compositor = Compositor(person.model, person.texture, size)
+        self.compositor = Compositor(person.model, person.texture, size, torso)
         self.to_crop = square_affine(square, size)
         self.affine = to_3x3(self.to_crop) @ to_3x3(camera.invert_affine(torch.from_numpy(still)).numpy())
         self.affine = self.affine[:2].astype(np.float32)

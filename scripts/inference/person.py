@@ -17,6 +17,7 @@ from models import background, headpose_track, paste_back, retarget, sources
 from models.memory_gan import Past
 from models.neural_texture import enlarged
 from models.person import PersonError
+from models.stance import N_CONDITIONS
 from scripts.inference.crop import PersonCrop
 from scripts.inference.encode import AHEAD, beside
 from scripts.inference.networks import drawing, generator_on
@@ -49,7 +50,7 @@ class PersonDrawer:
         angle, trans, still = headpose_track.still_pose(track)
         self.pose, self.learnt = np.concatenate([angle, trans], 1), np.flatnonzero(track.valid)
         self.home = self.pose[self.learnt].mean(0)
-        self.crop = PersonCrop(person, track, first, square, still, self.size)
+        self.crop = PersonCrop(person, track, first, square, still, self.size, torso_of(renderer))
         times = int(np.clip(np.ceil(square[2] / self.size), 1, MOST_DETAIL))
         wanted = detail and any(self.views.values()) and square[2] > DETAIL_FROM * self.size
         self.fine = PersonCrop(person, track, first, square, still, times * self.size) if wanted else None
@@ -78,9 +79,9 @@ class PersonDrawer:
         """Tensors that the generator is called with."""
         if hasattr(self.renderer, "examples"):
             return tuple(x.to(self.device) for x in self.renderer.examples(self.size))
-        n_half = self.renderer.generator.stem.in_channels - 4 * self.renderer.generator.FULL
+        n_half = self.renderer.generator.stem.in_channels - 4 * self.renderer.generator.FULL + 2
         full, half = self.size, self.size // 2
-        shapes = (1, self.renderer.generator.FULL, full, full), (1, n_half, half, half)
+        shapes = (1, self.renderer.generator.FULL, full, full), (1, n_half, half, half), (1, N_CONDITIONS, 1, 1)
         return tuple(torch.zeros(shape, device=self.device) for shape in shapes)
 
     def _begin(self):
@@ -162,11 +163,12 @@ class PersonDrawer:
                 composite = composite.to(self.device)
                 before = composite.background if self.before is None else self.before
                 self.before = composite.background
-                made, _ = self.generator(*self.renderer.inputs(composite, before))
+                made, *others = self.generator(*self.renderer.inputs(composite, before))
                 picture = detailed = to_picture(made)
                 if fine is not None:
                     fine = replace(fine, background=fine.background.to(self.device))
-                    detailed = to_picture(enlarged(made.to(self.device), composite, fine))
+                    flow = others[1].to(self.device)
+                    detailed = to_picture(enlarged(made.to(self.device), flow, composite, fine))
                 yield source, picture, detailed
 
     def _full(self, source, picture):
@@ -178,6 +180,12 @@ class PersonDrawer:
             frame = cv2.addWeighted(frame, 1 - share, other, share, 0)
         crop = self.fine if self.fine is not None and len(picture) == self.fine.size else self.crop
         return paste_back.paste(frame, picture, crop.to_crop, crop.rim)
+
+
+def torso_of(renderer):
+    """`stance.Torso` that a renderer knows of its person, or None."""
+    stance = getattr(renderer, "stance", None)
+    return stance and stance.torso()
 
 
 def portrait_rest(person):

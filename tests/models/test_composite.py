@@ -101,7 +101,9 @@ def test_squares_threads_and_batches_equal_whole_single_frames(scene):
     corners = [(10, 20), (30, 40)]
     part = compositor.make([source, source], *two, corners=corners, side=64)
     for name, x in vars(both).items():
-        assert torch.equal(x, getattr(threads, name)), name
+        assert torch.equal(x.nan_to_num(), getattr(threads, name).nan_to_num()), name
+        if name == "places":
+            continue
         x = x.movedim(-1, 1) if name == "uv" else x
         y = getattr(part, name).movedim(-1, 1) if name == "uv" else getattr(part, name)
         cut = torch.stack([z[:, r : r + 64, c : c + 64] for z, (r, c) in zip(x, corners, strict=True)])

@@ -99,7 +99,7 @@ class Negative:
     def to(self, device):
         return self
 
-    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine):
+    def render(self, compositor, sources, id, exp, angle, trans, gamma, affine, past=None):
         for source, _ in zip(sources, exp, strict=True):
             yield 255 - source.picture, None, None
 
