@@ -23,6 +23,7 @@ MOST = 4.0  # spreads from the usual at which a condition stops
 WIDTH, TOP = 128, 64  # px of the picture in which the torso is measured, and its first row
 TEXTURE = 40.0  # sum of gradients, levels a pixel, from which a place counts in full
 SURE_PX, STEPS = 1.0, 5  # miss of a robust fit at which a place counts half; its steps
+NECK = 0.5  # of the side: how far above the lower end of the drawn neck the torso may begin
 RIDGE = 0.02  # of the fit of torso by head
 
 
@@ -51,9 +52,8 @@ class Torso:
         free = [1 - cv2.resize(cv2.dilate(np.float32(h), np.ones((5, 5))), small) for h in heads]
         gradient = sum(np.abs(cv2.Sobel(grey.astype(np.float32), cv2.CV_32F, *d)) for d in ((1, 0), (0, 1)))
         texture = np.minimum(cv2.blur(gradient, (5, 5)) / TEXTURE, 1)
-        free = np.mean(free, 0)
-        weight = np.square(free[TOP:]) * texture
-        weight[: max(0, chin_row(free) - TOP)] = 0
+        weight = np.square(np.mean(free, 0)) * below_head(np.mean(free, 0))
+        weight = weight[TOP:] * texture
         return cls(grey, weight)
 
     def shift(self, picture):
@@ -77,10 +77,14 @@ def lower(picture):
     return cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (WIDTH, WIDTH), interpolation=cv2.INTER_AREA)[TOP:]
 
 
-def chin_row(free):
-    """Row below which the head, where `free` (h, w) is 0, is seldom."""
-    taken = np.flatnonzero((1 - free).sum(1) > 0.1 * free.shape[1])
-    return int(taken[-1]) - free.shape[0] // 10 if len(taken) else 0
+def below_head(free):
+    """(h, w) bool: the columns of the head, where `free` (h, w) is 0, and the rows about its chin and below, down the neck."""
+    taken = free < 0.5
+    rows, columns = (np.flatnonzero(taken.any(axis)) for axis in (1, 0))
+    out = np.zeros(free.shape, bool)
+    if len(rows):
+        out[max(0, rows[-1] - int(NECK * len(free))) :, columns[0] : columns[-1] + 1] = True
+    return out
 
 
 class Stance(nn.Module):

@@ -22,6 +22,8 @@ from scripts.inference.crop import PersonCrop
 from scripts.inference.encode import AHEAD, beside
 from scripts.inference.networks import drawing, generator_on
 
+SHOWN = 0.01, 0.99  # quantiles of the learnt poses' numbers between which a new pose is taken as it is
+GIVE = 0.15  # of the span between them: how far beyond a pose may go
 BACKGROUNDS = ("hold", *background.MODES)
 MOST_DETAIL, DETAIL_FROM = (
     3,
@@ -50,6 +52,8 @@ class PersonDrawer:
         angle, trans, still = headpose_track.still_pose(track)
         self.pose, self.learnt = np.concatenate([angle, trans], 1), np.flatnonzero(track.valid)
         self.home = self.pose[self.learnt].mean(0)
+        self.bounds = np.quantile(self.pose[self.learnt], SHOWN, axis=0)
+        self.poor = sources.unfit(track.parts()["exp"][self.learnt], person.model.expression_names)
         self.crop = PersonCrop(person, track, first, square, still, self.size, torso_of(renderer))
         times = int(np.clip(np.ceil(square[2] / self.size), 1, MOST_DETAIL))
         wanted = detail and any(self.views.values()) and square[2] > DETAIL_FROM * self.size
@@ -107,16 +111,18 @@ class PersonDrawer:
         """Choose the sources of a whole motion by its poses."""
         pose = self._new_pose(motion)
         if self.mode == "hold":
-            self.chosen = sources.faded(self.learnt[sources.hold(self.pose[self.learnt], pose)])
+            self.chosen = sources.faded(self.learnt[sources.hold(self.pose[self.learnt], pose, cost_of=self.poor)])
         else:
             self.chosen = [(int(k), None, 0.0) for k in background.assign(self.pose, pose, self.mode)]
 
     def _usual(self):
         """The frame nearest to the usual pose."""
-        return int(self.learnt[sources.hold(self.pose[self.learnt], self.home[None])[0]])
+        return int(self.learnt[sources.hold(self.pose[self.learnt], self.home[None], cost_of=self.poor)[0]])
 
     def _new_pose(self, motion):
-        return self.home + np.concatenate([motion["angle"], motion["trans"]], 1)
+        """(T, 6): of a person, kept near to what the clip shows; hair and neck beyond that would be smeared."""
+        pose = self.home + np.concatenate([motion["angle"], motion["trans"]], 1)
+        return pose if len(self.person) == 1 else softly_within(pose, *self.bounds)
 
     def draw(self, motion, rest=None):
         n = len(motion["exp"])
@@ -180,6 +186,12 @@ class PersonDrawer:
             frame = cv2.addWeighted(frame, 1 - share, other, share, 0)
         crop = self.fine if self.fine is not None and len(picture) == self.fine.size else self.crop
         return paste_back.paste(frame, picture, crop.to_crop, crop.rim)
+
+
+def softly_within(pose, low, high, give=GIVE):
+    """Values (T, n) as they are between low and high (n,), and ever less beyond them: never farther than `give` of the span."""
+    edge, most = pose.clip(low, high), np.maximum(give * (high - low), 1e-9)
+    return edge + most * np.tanh((pose - edge) / most)
 
 
 def torso_of(renderer):

@@ -209,3 +209,23 @@ def test_a_composite_moves_between_devices():
     assert Composite(**parts).to("meta").places is None
     parts["places"] = torch.zeros(1)
     assert all(x.device.type == "meta" for x in vars(Composite(**parts).to("meta")).values())
+
+
+def test_checkpoints_without_a_warp_draw_as_they_did(windows):
+    model = fresh(windows)
+    torch.nn.init.normal_(model.generator.warper.head.weight)
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith(("stance.", "generator.warper."))}
+    settings = {"preset": "tiny", "dims": {}, "pose": True, "augment": {}}
+    old = NeuralTexture(settings, windows.about())
+    old.load_state_dict(state)
+    assert not old.generator.warper.head.weight.any() and old.stance.torso() is None
+    assert torch.equal(old.generator.head.weight, model.generator.head.weight)
+
+
+def test_a_head_start_keeps_what_was_measured_on_the_own_film(windows):
+    model = fresh(windows)
+    other = {name: x + 1 if x.is_floating_point() else x for name, x in model.state_dict().items()}
+    usual = model.stance.mean.clone()
+    model.load_state_dict(other)
+    assert torch.equal(model.stance.mean, usual)
+    assert torch.equal(model.generator.head.bias, other["generator.head.bias"])

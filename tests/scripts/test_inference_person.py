@@ -16,7 +16,7 @@ from models import checkpoint, mark
 from models.neural_texture import NeuralTexture
 from models.person import Person, PersonError
 from scripts.inference.encode import beside
-from scripts.inference.person import PersonDrawer
+from scripts.inference.person import PersonDrawer, softly_within
 from tests.made_person import SIZE, made_motion, made_person, made_track
 
 ROOT = Path(__file__).parents[2]
@@ -168,3 +168,12 @@ def test_what_cannot_be_is_said(folder, sound, tmp_path, capsys):
     assert "leave out" in fails(capsys, *portrait, "--still", "--pose", "generated")
     assert "own" in fails(capsys, *portrait, "--style_clip", "own")
     assert "required" in fails(capsys, *rest)
+
+
+def test_poses_beyond_the_clip_are_held_back_softly():
+    low, high = np.zeros(2), np.full(2, 2.0)
+    pose = np.array([[1.0, 0.0], [2.1, -0.1], [50.0, -50.0]])
+    held = softly_within(pose, low, high, 0.2)
+    assert np.array_equal(held[0], pose[0])
+    assert 2 < held[1, 0] < 2.1 and -0.1 < held[1, 1] < 0
+    assert np.abs(held[2] - [2.4, -0.4]).max() < 1e-9
