@@ -101,6 +101,15 @@ class FaceModel:
             posed[..., ids, :] = centre + (eye - centre) @ rotation_from_vector(exp @ turn).transpose(-1, -2)
         return self._bend(posed, exp) if self.joints else posed
 
+    def gaze_basis(self):
+        """What the turn of the eyeballs adds to `exp_basis`, to first order, as a morph target shows it: (n_exp, V, 3) dm."""
+        out = self.mean.new_zeros(self.exp_basis.shape[-1], *self.mean.shape)
+        for region, turn in self.gaze.items():
+            ids = torch.as_tensor(self.regions[region])
+            offset = self.mean[ids] - self.mean[ids].mean(0)
+            out[:, ids] = torch.linalg.cross(turn[:, None], offset[None])
+        return out
+
     def _bend(self, posed, exp):
         """Linear blend skinning about the joints, which all hang from the head: (..., V, 3), (..., n_exp) -> (..., V, 3)."""
         one = torch.eye(3, dtype=posed.dtype, device=posed.device)

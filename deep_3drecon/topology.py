@@ -26,11 +26,6 @@ from deep_3drecon.topology_files import read_ids, read_masks, read_mesh
 
 BIWI_UNIT_MM = 187.3
 UPPER_FROM_DM = 0.1  # of the open head: above the middle of the nose
-SKIN = (0.80, 0.79, 0.78)
-PARTS = {
-    "mouth_inside": (0.35, 0.14, 0.13), "tongue": (0.62, 0.28, 0.27), "lips": (0.74, 0.6, 0.58),
-    **dict.fromkeys(("teeth_upper", "teeth_lower", "eyeball_left", "eyeball_right"), (0.93, 0.92, 0.88)),
-}  # fmt: skip
 NEAR_LIPS_MM = 24.0  # from the middle of the mouth, where no table names the lips of a FLAME mesh
 
 
@@ -45,7 +40,7 @@ class Topology:
     n_vertices; unit_mm: millimetres in one unit; fps: of the set as it is used; faces (F, 3) or None.
     regions {name: (n,) ids}: lips and upper, as far as known; sources {name: where from, or what is missing}.
     aperture (n, 2): pairs of inner-lip vertices across the opening; corners (2,): of the mouth, or None.
-    names: what the coefficients of its own basis are called (open head), else empty. colours (V, 3) in [0, 1] to draw it with.
+    names: what the coefficients of its own basis are called (open head), else empty. How it looks: `topology_shown`.
     """
 
     name: str
@@ -58,7 +53,6 @@ class Topology:
     aperture: np.ndarray | None = None
     corners: np.ndarray | None = None
     names: tuple = ()
-    colours: np.ndarray | None = None
 
     def __post_init__(self):
         for name, ids in self.regions.items():
@@ -128,16 +122,7 @@ def _open():
         aperture=nearest[np.array(INNER_LIP_PAIRS)],
         corners=nearest[[48, 54]],
         names=tuple(face.expression_names),
-        colours=_part_colours(face),
     )
-
-
-def _part_colours(face):
-    """Grey skin, with teeth, tongue, mouth and eyes told apart, (V, 3) float32."""
-    out = np.tile(np.array(SKIN, np.float32), (face.n_vertices, 1))
-    for part, colour in PARTS.items():
-        out[face.regions[part]] = colour
-    return out
 
 
 def _flame():

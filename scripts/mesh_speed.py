@@ -16,6 +16,7 @@ import torch
 
 from deep_3drecon.topology import load_topology
 from deep_3drecon.topology_film import MeshFilm
+from deep_3drecon.topology_shown import show
 from models.talking_style import TalkingStyle
 from models.talking_style_paper import PRESETS, PaperNet
 
@@ -80,7 +81,7 @@ def pictures(size):
     from deep_3drecon.face_model import load_face_model
 
     template = load_face_model("open").mean.numpy()
-    film = MeshFilm(topology.faces, template, size, colours=topology.colours)
+    film = MeshFilm(show(topology), template, size)
     film.frame(template)
     _, best = timed(lambda: [film.frame(template) for _ in range(10)])
     return f"pictures of {topology.n_vertices} vertices, {size} x {size}: {100 * best:.1f} ms a frame"

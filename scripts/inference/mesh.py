@@ -7,7 +7,7 @@ Writes NAME.<format> for each manner to --result_dir and prints where; several m
 """
 
 import argparse
-from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +16,25 @@ import torch
 import deepspeech
 from data_process.meshes import MeshError, MeshFolder
 from data_process.meshes_sources import read_curves
-from data_process.video import VideoWriter
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.topology import TopologyError, load_topology, topology_of
-from deep_3drecon.topology_export import ExportError, clip_basis, write_curves, write_glb
-from deep_3drecon.topology_files import MeshFileError, read_mesh, write_obj, write_ply
+from deep_3drecon.topology_export import ExportError
+from deep_3drecon.topology_files import MeshFileError, read_mesh
 from deep_3drecon.topology_film import MeshFilm
+from deep_3drecon.topology_shown import show
 from deep_3drecon.track import FaceTrack
 from deepspeech import WeightsError
 from deepspeech.encoders import Encoder
-from models import checkpoint, mark
+from models import checkpoint
 from models.blinks import BlinkHabit, add_blinks, generate_blinks
 from models.talking_style_codes import MeshStyle, MeshStyleError
 from models.talking_style_released import ReleasedPaper
-from scripts.inference.encode import SYNTHETIC
+from scripts.inference.mesh_clip import CHUNK, DRAWN, FORMATS, Clip, side_by_side
 from scripts.inference.sources import VIDEOS
 
 USER_ERRORS = (
     ExportError, MeshError, MeshFileError, MeshStyleError, TopologyError, WeightsError,
 )  # fmt: skip
-FORMATS = ("mp4", "npz", "npy", "glb", "ply", "obj", "csv", "json")
-CHUNK = 250  # frames that are in memory at a time
-LONGEST_GLB_S = 120  # a basis of raw vertices is found in memory; our own basis has no such end
 
 
 def parse(argv, description=None):
@@ -190,15 +187,11 @@ def run(args):
     wav = deepspeech.load_audio(args.driven_audio)
     features = sound_features(wav, method, args.encoder, args.layer)
     n_frames = max(1, int(len(wav) / deepspeech.SAMPLE_RATE * fps + 1e-6))
-    faces = read_mesh(args.faces)[1] if args.faces else topology.faces
-    formats = args.formats or [
-        "mp4",
-        "npz",
-        *(["glb"] if faces is not None else []),
-        *(["csv", "json"] if topology.names else []),
-    ]
-    if faces is None and set(formats) & {"mp4", "glb", "ply", "obj"}:
-        faces = topology.need_faces()  # says where to get them
+    if args.faces:
+        topology = replace(topology, faces=read_mesh(args.faces)[1])
+    more = ["glb"] * (topology.faces is not None) + ["csv", "json"] * bool(topology.names)
+    formats = args.formats or ["mp4", "npz", *more]
+    shown = show(topology) if set(formats) & set(DRAWN) else None  # without faces, it says where to get them
     args.result_dir.mkdir(parents=True, exist_ok=True)
     clips = []
     for name, make in manners(args, method, template, topology):
@@ -212,12 +205,13 @@ def run(args):
         motion = make(features, fps, n_frames)
         if topology.names and not callable(motion):
             motion = finished(motion, topology.names, fps, None if args.no_blinks else args.seed)
-        clips.append(Clip(stem, motion, template, topology, faces, fps, method))
-    film = MeshFilm(faces, template, args.size, args.yaw, colours=topology.colours) if "mp4" in formats else None
+        clips.append(Clip(stem, motion, template, topology, shown, fps, method))
+    film = MeshFilm(shown, template, args.size, args.yaw) if "mp4" in formats else None
     for clip in clips:
         yield from clip.write(formats, film, wav)
     if film is not None and len(clips) > 1:
-        yield side_by_side(clips, args, film, wav)
+        path = args.result_dir / f"{args.name or args.driven_audio.stem}__side_by_side.mp4"
+        yield side_by_side(clips, path, film, wav)
 
 
 def manners(args, method, template, topology):
@@ -243,107 +237,9 @@ def manners(args, method, template, topology):
     ]
 
 
-class Clip:
-    """One result: coefficients (T, K) of the network's basis, or a function that gives vertices piece by piece."""
-
-    def __init__(self, stem, motion, template, topology, faces, fps, method):
-        self.stem, self.motion, self.template, self.topology = stem, motion, np.asarray(template, np.float32), topology
-        self.faces, self.fps, self.basis = faces, fps, None
-        if not callable(motion):
-            self.basis = method.basis.cpu().numpy()
-
-    def vertices(self):
-        """Yield (n, V, 3), at most CHUNK frames at a time."""
-        if self.basis is None:
-            yield from self.motion()
-            return
-        flat = self.basis.reshape(len(self.basis), -1)
-        for start in range(0, len(self.motion), CHUNK):
-            part = self.motion[start : start + CHUNK]
-            yield self.template + (part @ flat).reshape(len(part), -1, 3)
-
-    def write(self, formats, film, wav):
-        """Yield paths."""
-        named = {end: self.stem.with_name(f"{self.stem.name}.{end}") for end in formats}
-        if "mp4" in formats:
-            self._film(named["mp4"], film, wav)
-        if "npz" in formats or "npy" in formats:
-            self._arrays(named)
-        if "glb" in formats:
-            self._glb(named["glb"])
-        for end, write in (("ply", write_ply), ("obj", write_obj)):
-            if end in formats:
-                named[end] = self.stem.with_name(f"{self.stem.name}_{end}")
-                named[end].mkdir(exist_ok=True)
-                frames = (frame for piece in self.vertices() for frame in piece)
-                for t, frame in enumerate(frames):
-                    write(named[end] / f"{t:05d}.{end}", frame, self.faces)
-        for end in ("csv", "json"):
-            if end in formats:
-                if not self.topology.names:
-                    raise MeshError(
-                        f"--formats {end}: ARKit curves exist for our own head, not for {self.topology.name}"
-                    )
-                write_curves(named[end], self.motion, self.topology.names, self.fps)
-        yield from named.values()
-
-    def _film(self, path, film, wav):
-        with VideoWriter(path, self.fps, wav, deepspeech.SAMPLE_RATE, comment=SYNTHETIC) as video:
-            for piece in self.vertices():
-                for frame in piece:
-                    video.write(mark.stamp(film.frame(frame)))
-
-    def _arrays(self, named):
-        """.npz: coefficients with basis and template, or all vertices; .npy: vertices (T, 3 V) float32, as the papers' scripts write."""
-        about = {
-            "fps": self.fps,
-            "template": self.template,
-            "unit_mm": self.topology.unit_mm,
-            "topology": self.topology.name,
-        }
-        if "npy" in named:
-            n = sum(len(piece) for piece in self.vertices())
-            out = np.lib.format.open_memmap(named["npy"], "w+", np.float32, (n, self.template.size))
-            start = 0
-            for piece in self.vertices():
-                out[start : start + len(piece)] = piece.reshape(len(piece), -1)
-                start += len(piece)
-        if "npz" in named:
-            if self.basis is not None:
-                np.savez_compressed(named["npz"], coefficients=self.motion, basis=self.basis, **about)
-            else:
-                np.savez(named["npz"], vertices=np.concatenate(list(self.vertices())), **about)
-
-    def _glb(self, path):
-        if self.basis is not None:
-            targets, weights, names = self.basis, self.motion, self.topology.names
-        else:
-            limit = int(LONGEST_GLB_S * self.fps)
-            weights, targets, left = clip_basis(
-                np.concatenate(list(self.vertices()))[:limit], self.template, self.topology.unit_mm
-            )
-            names = ()
-        write_glb(
-            path, self.template, self.faces, targets, weights, self.fps, self.topology.unit_mm, names, self.topology.colours,
-            {"note": SYNTHETIC},
-        )  # fmt: skip
-
-
 def finished(motion, names, fps, seed):
     """ARKit curves (T, 52) in their range, with blinks, which no sound tells; seed None: without."""
     if seed is not None:
         lids = [names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
         motion[:, lids] = add_blinks(motion[:, lids], generate_blinks(len(motion), fps, BlinkHabit(), seed))
     return motion.clip(0, 1)
-
-
-def side_by_side(clips, args, film, wav):
-    """All manners in one video -> its path."""
-    path = args.result_dir / f"{args.name or args.driven_audio.stem}__side_by_side.mp4"
-    with ExitStack() as stack:
-        options = {"fps": clips[0].fps, "audio": wav, "sample_rate": deepspeech.SAMPLE_RATE, "comment": SYNTHETIC}
-        video = stack.enter_context(VideoWriter(path, **options))
-        for pieces in zip(*(clip.vertices() for clip in clips), strict=True):
-            for frames in zip(*pieces, strict=True):
-                video.write(mark.stamp(np.concatenate([film.frame(frame) for frame in frames], 1)))
-    return path
