@@ -9,8 +9,9 @@ from torch.nn import functional
 from data_process.made_crops_clips import CropClip
 from data_process.made_turns import TEN
 from deep_3drecon import camera, fit, landmarks
-from deep_3drecon.clip_regressor import ClipNetwork, ClipRegressor, corrected
-from deep_3drecon.clip_views import POINTS, Viewer, logarithms
+from deep_3drecon.clip_mirror import Mirror
+from deep_3drecon.clip_regressor import ClipNetwork, ClipRegressor
+from deep_3drecon.clip_views import POINTS, Viewer, corrected, logarithms
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.landmark_bias import bias, noise
 from deep_3drecon.photometric import with_parts
@@ -69,7 +70,7 @@ class ClipData:
         if rng is not None:
             for name in PICTURES:
                 alter(out[name], rng)
-            self.mirror(out, torch.from_numpy(rng.random(len(clips)) < 0.5))
+            turn_over(out, torch.from_numpy(rng.random(len(clips)) < 0.5), self.mirror)
         return out
 
     @property
@@ -146,37 +147,15 @@ def alter(views, rng):
         views[c] = soft.view_as(views[c])
 
 
-class Mirror:
-    """Exchanges left and right of some clips of a batch, in place."""
-
-    def __init__(self, model):
-        names, flip = model.expression_names, torch.tensor([-1.0, 1, 1])
-        other = [n.replace("Left", "#").replace("Right", "Left").replace("#", "Right") for n in names]
-        self.exp = [names.index(name) for name in other]
-        places = model.landmarks(model.mean[None])[0]
-        partner = torch.cdist(places * flip, places).argmin(1).numpy()
-        self.points = np.searchsorted(POINTS, partner[POINTS])
-        face = model.regions["face"]
-        basis = model.id_basis[face].flatten(0, 1).double()
-        mirrored = (model.id_basis[model.mirror] * flip[:, None])[face].flatten(0, 1).double()
-        self.id = torch.linalg.solve(basis.T @ basis, basis.T @ mirrored).T.float()
-        self.angle = torch.tensor([1.0, -1, -1])
-
-    def __call__(self, batch, chosen):
-        for name in PICTURES:
-            batch[name][chosen] = batch[name][chosen].flip(-1)
-        numbers, n_exp = batch["numbers"][chosen], len(self.exp)
-        exp, scores, angle, misses, id = numbers.split([n_exp, n_exp, 3, 2 * len(POINTS), len(self.id)], -1)
-        misses = self._points(misses.unflatten(-1, (-1, 2))).flatten(-2)
-        parts = [exp[..., self.exp], scores[..., self.exp], angle * self.angle, misses, id @ self.id]
-        batch["numbers"][chosen] = torch.cat(parts, -1)
-        batch["exp"][chosen] = batch["exp"][chosen][..., self.exp]
-        batch["angle"][chosen] *= self.angle
-        batch["id"][chosen] = batch["id"][chosen] @ self.id
-        batch["points"][chosen] = self._points(batch["points"][chosen])
-
-    def _points(self, values):
-        return values[..., self.points, :] * torch.tensor([-1.0, 1.0])
+def turn_over(batch, chosen, mirror):
+    """Exchange left and right of some clips of a batch, in place."""
+    for name in PICTURES:
+        batch[name][chosen] = batch[name][chosen].flip(-1)
+    batch["numbers"][chosen] = mirror.numbers(batch["numbers"][chosen])
+    batch["exp"][chosen] = batch["exp"][chosen][..., mirror.exp]
+    batch["angle"][chosen] *= mirror.angle
+    batch["id"][chosen] = batch["id"][chosen] @ mirror.id
+    batch["points"][chosen] = mirror.misses(batch["points"][chosen])
 
 
 class ClipCost:

@@ -12,8 +12,8 @@ from functools import cache
 
 import numpy as np
 
-from deep_3drecon.clip_regressor import ClipRegressor, corrected, refit, unbiased
-from deep_3drecon.clip_views import POINTS, Viewer
+from deep_3drecon.clip_regressor import ClipRegressor, refit, unbiased
+from deep_3drecon.clip_views import POINTS, Viewer, corrected
 from deep_3drecon.photometric import LEAST_KEYS, Known, photometric_residual, refine_clip
 
 MOST_DISAGREEMENT = 1.2  # px of the canonical crop; 19 of 20 made people whom the network has not seen are under it

@@ -14,7 +14,8 @@ from torch import nn
 
 from deep_3drecon import camera, clip_views, fit, landmarks
 from deep_3drecon.align import whittaker
-from deep_3drecon.clip_views import POINTS, Viewer, logarithms
+from deep_3drecon.clip_mirror import Mirror
+from deep_3drecon.clip_views import POINTS, Viewer, corrected, logarithms
 from deep_3drecon.coeffs import OPEN_LAYOUT
 from deep_3drecon.photometric import with_parts
 from deep_3drecon.photometric_frames import crops
@@ -28,17 +29,11 @@ CHUNK = 32
 LIDS = np.concatenate([landmarks.EYE_LEFT, landmarks.EYE_RIGHT])
 KEPT = 0.02  # deviation that the fit's landmarks may ask of a corrected expression
 
-MOVED = ("jaw", "mouth", "cheekPuff", "noseSneer")  # expressions that are corrected begin so
 MOUTH_PLACES, FACE_PLACES, PLACE_SCALE = 64, 32, 20.0
 LEAST_CONTRAST = 0.02  # of a logarithm
 N_LAST = 16  # channels that convolutions end with
 N_MISSES = 2 * len(clip_views.POINTS)
 N_NUMBERS = 2 * OPEN_LAYOUT.exp + 3 + N_MISSES + OPEN_LAYOUT.id
-
-
-def corrected(names):
-    """Places of the expressions that are corrected."""
-    return [k for k, name in enumerate(names) if name.startswith(MOVED)]
 
 
 class Sight(nn.Module):
@@ -203,26 +198,27 @@ class ClipRegressor:
     def correct(self, track, frames, model, bias=None):
         """`Correction` of a track of the open head by its frames.
 
-        frames: see `photometric_frames`; they are read twice. bias: as in `fit.fit_clip`. Nothing is smoothed.
+        frames: see `photometric_frames`; they are read twice. bias: as in `fit.fit_clip`. Nothing is smoothed. The clip is looked
+        at twice, as it is and mirrored, which errs less than one look.
         """
-        viewer, parts = Viewer(model, bias), track.parts()
+        viewer, mirror, parts = Viewer(model, bias), Mirror(model), track.parts()
         sheets = viewer.sheets_of(track)
 
         def see(at, cut):
             some = track.select(at)
             views = [torch.from_numpy(logarithms(p)).movedim(-1, -3)[None] for p in viewer.look(sheets, some, cut)]
-            return *views, torch.from_numpy(viewer.numbers(some))[None]
+            return mirror.beside(*views, torch.from_numpy(viewer.numbers(some))[None])
 
         keys = np.flatnonzero(track.valid)
         keys = keys[np.unique(np.linspace(0, len(keys) - 1, min(len(keys), N_CONTEXT)).round().astype(int))]
         mouth, face, numbers = see(keys, np.stack([crop for _, crop in crops(track, frames, keys)]))
         usual = usual_look(mouth), usual_look(face)
         person = self.network.person(*self.network.frames(mouth, face, numbers, *usual))
-        id = parts["id"][keys[0]] + self.network.identify(person)[0].numpy()
+        id = parts["id"][keys[0]] + mirror.mean({"id": self.network.identify(person)})["id"][0].numpy()
         exp, angle, moved = parts["exp"].copy(), parts["angle"].copy(), corrected(model.expression_names)
         places = np.empty((len(track), len(POINTS), 2))
         for at, cut in _chunks(crops(track, frames), len(track)):
-            out = self.network.correct(*self.network.frames(*see(at, cut), *usual), person)
+            out = mirror.mean(self.network.correct(*self.network.frames(*see(at, cut), *usual), person))
             exp[at[:, None], moved] += out["exp"][0].numpy()
             angle[at] += out["angle"][0].numpy()
             places[at] = viewer.places(track.select(at), out["points"][0])

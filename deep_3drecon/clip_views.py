@@ -24,6 +24,14 @@ POINTS = np.unique(
 )
 
 
+MOVED = ("jaw", "mouth", "cheekPuff", "noseSneer")  # expressions that are corrected begin so
+
+
+def corrected(names):
+    """Places of the expressions that are corrected."""
+    return [k for k, name in enumerate(names) if name.startswith(MOVED)]
+
+
 class Viewer:
     """Makes the views of clips of a face model."""
 

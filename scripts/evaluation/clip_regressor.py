@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from data_process.made_clip_batches import LEAST_MOVED, ClipData, turn_between
+from data_process.made_clip_batches import LEAST_MOVED, PICTURES, ClipData, turn_between
 from data_process.made_turns import TEN
 
 
@@ -14,7 +14,8 @@ def people_rows(regressor, data: ClipData):
     for clip in range(len(data)):
         batch = data.batch([clip], np.arange(data.values["exp"].shape[1])[None])
         with torch.no_grad():
-            out = data.run(network, batch)
+            looks = data.mirror.beside(*(batch[name] for name in (*PICTURES, "numbers")))
+            out = data.mirror.mean(network(*looks))
         numbers, n_exp = batch["numbers"][0], len(names)
         exp, angle = numbers[:, :n_exp], numbers[:, 2 * n_exp : 2 * n_exp + 3]
         better = exp.clone()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_process.made_clip_batches import FRAMES, N_KEPT, ClipData, nearer
+from data_process.made_clip_batches import FRAMES, N_KEPT, ClipData, nearer, turn_over
 from data_process.made_crops_clips import CropClip, make_crop_clip, worse_camera
 from deep_3drecon import camera, fit
 from deep_3drecon.clip_views import POINTS
@@ -66,7 +66,7 @@ def test_mirrored_twice_is_as_before_and_once_is_the_mirror_image(data):
     batch = data.batch([0], np.arange(4)[None])
     before = {name: value.clone() for name, value in batch.items()}
     everyone = torch.ones(1, dtype=torch.bool)
-    data.mirror(batch, everyone)
+    turn_over(batch, everyone, data.mirror)
     model = load_face_model("open")
     left, right = (model.index(f"mouthSmile{side}") for side in ("Left", "Right"))
     assert torch.equal(batch["exp"][..., left], before["exp"][..., right])
@@ -75,7 +75,7 @@ def test_mirrored_twice_is_as_before_and_once_is_the_mirror_image(data):
     heads = [model.vertices(b["id"], 0 * b["exp"][:, 0])[0] for b in (batch, before)]
     mirrored = heads[1][model.mirror] * torch.tensor([-1.0, 1, 1])
     assert (heads[0] - mirrored)[face].norm(dim=1).max() < 0.02  # dm
-    data.mirror(batch, everyone)
+    turn_over(batch, everyone, data.mirror)
     batch["id"], before["id"] = (model.vertices(b["id"], 0 * b["exp"][:, 0])[0, face] for b in (batch, before))
     batch["numbers"], before["numbers"] = (b["numbers"][..., :-80] for b in (batch, before))
     for (

@@ -8,8 +8,8 @@ import torch
 
 from deep_3drecon import camera, clip_views
 from deep_3drecon.clip_refinement import refine_learned
-from deep_3drecon.clip_regressor import ClipNetwork, ClipRegressor, Correction, corrected, refit, unbiased
-from deep_3drecon.clip_views import POINTS, Viewer, logarithms
+from deep_3drecon.clip_regressor import ClipNetwork, ClipRegressor, Correction, refit, unbiased
+from deep_3drecon.clip_views import POINTS, Viewer, corrected, logarithms
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.landmark_bias import bias
 from deep_3drecon.photometric import refine_clip, with_parts
