@@ -2,6 +2,7 @@
 
     python -m scripts.pose_report --lmdb data/lmdb --output data/runs/poses.jsonl     measure, then the table
     python -m scripts.pose_report data/runs/poses.jsonl                               the table of what was measured
+    python -m scripts.pose_report --lmdb data/lmdb --draws 60        what choosing constants on the judged speakers may have brought
 
 Rows: ours (`models.headpose_habit`); tmm, the TMM 2022 preset (--tmm: a checkpoint of configs/headpose_tmm.yaml); replay, the 2020
 paper's mode a (source frames by key frames of the roll that tmm, or without it ours, foretells); ping-pong, its mode b; a still head;
@@ -20,7 +21,7 @@ from data_process.schema import StoreError
 from models import checkpoint
 from models.checkpoint import CheckpointError
 from models.metrics import bootstrap_interval
-from scripts.evaluation import head_motion
+from scripts.evaluation import habit_choice, head_motion
 
 # metric -> heading; all are distances to the held-out motion unless said otherwise
 COLUMNS = {
@@ -128,6 +129,35 @@ def table(lines):
     return "\n".join(out)
 
 
+def draws_table(lines):
+    """Mean rank of ours with constants as they are, drawn at random, and with the best draw of other speakers."""
+    as_they_are = [line for line in lines if not line["draw"]]
+    rows = [row for row in head_motion.ROWS if any(line["row"] == row for line in as_they_are)]
+    rest = [line for line in as_they_are if line["row"] != "ours"]
+    places = []
+    for draw in range(max(line["draw"] for line in lines) + 1):
+        own = [line for line in lines if line["draw"] == draw and line["row"] == "ours"]
+        places.append(ranks(rest + own, rows)["ours"].mean(1))
+    places, cases = np.array(places), sorted({line["case"] for line in lines})
+    of = {line["case"]: line["speaker"] for line in lines}
+    speakers = np.array([of[case] for case in cases])
+    names, others = sorted(set(speakers)), ranks(as_they_are, rows)
+    drawn = places[1:].mean(1)
+    found = {
+        "as they are": interval(places[0]),
+        f"drawn, mean of {len(drawn)}": f"{drawn.mean():.3f}, from {drawn.min():.3f} to {drawn.max():.3f}",
+        "best draw of the other speakers": interval(
+            habit_choice.judged_on_others(places[1:], speakers, [[n] for n in names])
+        ),
+        "best draw of the other half": interval(
+            habit_choice.judged_on_others(places[1:], speakers, [names[::2], names[1::2]])
+        ),
+    }
+    found |= {row: interval(others[row].mean(1)) for row in rows if row != "ours"}
+    lines = [f"| {name} | {value} |" for name, value in found.items()]
+    return "\n".join(["| constants of ours; other rows | mean rank |", "|---|---|", *lines, "", f"{len(cases)} cases."])
+
+
 def main(argv=None):
     """Exit status: 0 reported, 1 refused with a reason."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,6 +169,9 @@ def main(argv=None):
     parser.add_argument(
         "--only", choices=["first", "last"], help="of long clips: only cases that learn their first or last 12 s"
     )
+    parser.add_argument(
+        "--draws", type=int, default=0, help="times that the constants of ours are drawn anew (default 0)"
+    )
     args = parser.parse_args(argv)
     try:
         if args.lmdb:
@@ -149,6 +182,9 @@ def main(argv=None):
                 raise StoreError(
                     f"{args.lmdb}: no clip of 17 s, and no speaker with clips of 8 and 5 s: nothing to hold out"
                 )
+            if args.draws:
+                print(draws_table(habit_choice.redrawn_lines(cases, args.draws, args.seeds)))
+                return 0
             tmm = checkpoint.load(args.tmm) if args.tmm else None
             lines = [*head_motion.measure(cases, tmm, args.seeds), *head_motion.retrieve(cases)]
             for name, habit in head_motion.behaviours(cases).items():

@@ -11,8 +11,9 @@ from data_process import schema
 from data_process.store import StoreWriter
 from deep_3drecon.coeffs import OPEN_LAYOUT
 from deep_3drecon.face_model import load_face_model
+from models import headpose_habit
 from scripts import pose_report
-from scripts.evaluation import head_motion
+from scripts.evaluation import habit_choice, head_motion
 from tests.data_process import made
 from tests.models.made_heads import head, speech
 
@@ -81,6 +82,22 @@ def test_a_run_ranks_people_made_to_differ(store, tmp_path, capsys):
     replay = np.mean(list(pose_report.by_case(lines, "ping-pong", "nearest")[0].values()))
     assert replay < 0.7 * np.mean(list(pose_report.by_case(lines, "ours", "nearest")[0].values()))
     assert pose_report.main([str(output)]) == 0 and capsys.readouterr().out == text
+
+
+def test_constants_are_drawn_and_put_back(store, capsys):
+    before = headpose_habit.PLACE_HZ
+    with pytest.raises(KeyError), habit_choice.drawn_constants(1):
+        assert headpose_habit.PLACE_HZ != before and headpose_habit.PLACE_SHARE <= 1
+        raise KeyError
+    assert headpose_habit.PLACE_HZ == before
+    assert pose_report.main(["--lmdb", str(store), "--draws", "2", "--seeds", "1", "--only", "first"]) == 0
+    assert "| best draw of the other speakers | " in capsys.readouterr().out
+
+
+def test_nobody_is_judged_by_what_was_chosen_on_him():
+    places, speakers = np.array([[1, 1, 9.0], [2, 2, 3.0]]), np.array(["ann", "bob", "eve"])
+    judged = habit_choice.judged_on_others(places, speakers, [["ann"], ["bob"], ["eve"]])
+    assert judged.tolist() == [2, 2, 9]
 
 
 def test_ranks_put_what_cannot_be_measured_last():
