@@ -148,7 +148,7 @@ def prepare(folder, output, legacy_unit_area=False, fps=None, basis=64, encoder=
 
 def main(argv=None):
     """Exit status: 0 prepared, 1 refused with a reason."""
-    parser = argparse.ArgumentParser(description="BIWI to a mesh folder.")
+    parser = argparse.ArgumentParser(prog="python -m data_process.BIWI", description="BIWI to a mesh folder.")
     parser.add_argument("source", type=Path, help="folder of raw BIWI or of CodeTalker's arrays")
     parser.add_argument("--output", type=Path, default=Path("data/meshes/biwi"))
     parser.add_argument(

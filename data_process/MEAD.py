@@ -105,7 +105,7 @@ def prepare(folder, output, raw_fps=None, fps=None, basis=64, encoder=None, laye
 
 def main(argv=None):
     """Exit status: 0 prepared, 1 refused with a reason."""
-    parser = argparse.ArgumentParser(description="3D-MEAD to a mesh folder.")
+    parser = argparse.ArgumentParser(prog="python -m data_process.MEAD", description="3D-MEAD to a mesh folder.")
     parser.add_argument("source", type=Path, help="folder with SPEAKER_NUMBER.npz and their sound")
     parser.add_argument("--output", type=Path, default=Path("data/meshes/mead"))
     parser.add_argument("--raw_fps", type=float, help="frame rate of the parameters")

@@ -275,7 +275,9 @@ def add_arguments(parser):
 
 def main(argv=None):
     """Exit status: 0 all clips have the features, 1 not, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(description="Add audio features to an LMDB store.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.add_features", description="Add audio features to an LMDB store."
+    )
     parser.add_argument("--lmdb", required=True, help="store made by data_process.build_lmdb")
     add_arguments(parser)
     parser.add_argument("--threads", type=int, default=0, help="torch threads (default: as many as torch takes)")

@@ -173,7 +173,8 @@ def summary(meta):
 def parse(argv):
     """Command line -> argparse namespace."""
     parser = argparse.ArgumentParser(
-        description="Turn clips into an LMDB store with landmarks, face tracks and audio features."
+        prog="python -m data_process.build_lmdb",
+        description="Turn clips into an LMDB store with landmarks, face tracks and audio features.",
     )
     parser.add_argument("--clips", required=True, help="folder made by data_process.clips")
     parser.add_argument("--output", required=True, help="LMDB folder to write or to go on with")

@@ -182,7 +182,10 @@ def read_shifts(pairs, table):
 def parse(argv):
     """Command line -> argparse namespace."""
     rules = Rules()
-    parser = argparse.ArgumentParser(description="Cut raw videos into one-face clips at 25 fps with 16 kHz mono sound.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.clips",
+        description="Cut raw videos into one-face clips at 25 fps with 16 kHz mono sound.",
+    )
     parser.add_argument(
         "--input", nargs="+", required=True, help="video files, or folders that are searched to the bottom"
     )

@@ -155,7 +155,8 @@ def table(rows):
 def parse(argv):
     """Command line -> argparse namespace."""
     parser = argparse.ArgumentParser(
-        description="Compare coefficients of other systems with our track of their videos."
+        prog="python -m data_process.coeff_check",
+        description="Compare coefficients of other systems with our track of their videos.",
     )
     parser.add_argument("--coeff", nargs="+", required=True, help="coefficient files, or folders of them")
     parser.add_argument("--video", nargs="+", required=True, help="videos or FaceTrack .npz, or folders of them")

@@ -180,7 +180,10 @@ def describe(track):
 
 def parse(argv):
     """Command line -> argparse namespace."""
-    parser = argparse.ArgumentParser(description="Read, describe and convert face coefficients of other systems.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.coeff_files",
+        description="Read, describe and convert face coefficients of other systems.",
+    )
     parser.add_argument("--input", required=True, help="file, or folder of numbered files of one frame each")
     parser.add_argument("--form", choices=tuple(FORMS), help="where the content fits two, or to make sure")
     parser.add_argument("--fps", type=float, help="rate of the clip (default: that of the form)")

@@ -19,7 +19,10 @@ LONGEST_S = 600  # longer stretches are divided: the landmarks of ten minutes ar
 
 def arguments(argv=None):
     """Command line -> that of `data_process.clips`."""
-    parser = argparse.ArgumentParser(description="Crop videos to the face, at 25 fps with 16 kHz mono sound.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.crop_video",
+        description="Crop videos to the face, at 25 fps with 16 kHz mono sound.",
+    )
     parser.add_argument(
         "--input", nargs="+", required=True, help="video files, or folders that are searched to the bottom"
     )

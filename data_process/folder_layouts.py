@@ -255,7 +255,8 @@ def write_lists(clips, output):
 def parse(argv):
     """Command line -> argparse namespace."""
     parser = argparse.ArgumentParser(
-        description="Speakers, emotions and splits of a corpus from its folders and lists."
+        prog="python -m data_process.folder_layouts",
+        description="Speakers, emotions and splits of a corpus from its folders and lists.",
     )
     parser.add_argument("--input", required=True, help="folder of raw videos, or of data_process.clips")
     parser.add_argument("--layout", choices=tuple(LAYOUTS), help="corpus whose folders or names these are")

@@ -86,7 +86,8 @@ def _settings(store):
 def main(argv=None):
     """Exit status: 0 written, 1 not, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
-        description="Join LMDB stores, or split one anew, without computing anything again."
+        prog="python -m data_process.merge_lmdb",
+        description="Join LMDB stores, or split one anew, without computing anything again.",
     )
     parser.add_argument("--inputs", nargs="+", required=True, help="stores made by data_process.build_lmdb")
     parser.add_argument("--output", required=True, help="LMDB folder to write")

@@ -265,7 +265,8 @@ def measure(data):
 def main(argv=None):
     """Exit status: 0 prepared, 1 refused with a reason."""
     parser = argparse.ArgumentParser(
-        description="Mesh clips of a store of face tracks, of ARKit curves, or their basis."
+        prog="python -m data_process.meshes",
+        description="Mesh clips of a store of face tracks, of ARKit curves, or their basis.",
     )
     parser.add_argument(
         "source", type=Path, help="LMDB store, folder of curves (.csv, .json) with .wav, or mesh folder"

@@ -194,7 +194,8 @@ def take_val(split_of, speakers_in_order, speaker_of, share):
 def parse(argv):
     """Command line -> argparse namespace."""
     parser = argparse.ArgumentParser(
-        description="Turn the stores of style_avatar, PIRenderer and Style2Talker into clips."
+        prog="python -m data_process.originals",
+        description="Turn the stores of style_avatar, PIRenderer and Style2Talker into clips.",
     )
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--ted_hd", help="LMDB of style_avatar (TED-HD): folder or single file")

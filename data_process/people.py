@@ -125,7 +125,9 @@ def make_people(lmdb, output, splits=("train",), speakers=None, seconds=60.0, ho
 
 def main(argv=None):
     """Exit status: 0 all made, 1 refused or some left out."""
-    parser = argparse.ArgumentParser(description="Person folders from the clips of a store.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.people", description="Person folders from the clips of a store."
+    )
     parser.add_argument("--lmdb", required=True, help="store with videos, from data_process.build_lmdb")
     parser.add_argument("--output", required=True, help="folder of person folders")
     parser.add_argument(

@@ -105,7 +105,9 @@ def prepare(folder, output, fps=None, basis=64, encoder=None, layer=None, progre
 
 def main(argv=None):
     """Exit status: 0 prepared, 1 refused with a reason."""
-    parser = argparse.ArgumentParser(description="VOCASET to a mesh folder.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.process_voca_data", description="VOCASET to a mesh folder."
+    )
     parser.add_argument("source", type=Path, help="folder with the four files")
     parser.add_argument("--output", type=Path, default=Path("data/meshes/vocaset"))
     return meshes_encoder.run(parser, argv, lambda a: prepare(a.source, a.output, a.fps, a.basis, a.encoder, a.layer))

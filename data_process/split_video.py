@@ -163,7 +163,10 @@ def _is_done(job, entry, output):
 
 def parse(argv):
     """Command line -> argparse namespace."""
-    parser = argparse.ArgumentParser(description="Divide videos into pieces of a few seconds with their sound.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.split_video",
+        description="Divide videos into pieces of a few seconds with their sound.",
+    )
     parser.add_argument(
         "--input", nargs="+", required=True, help="video files, or folders that are searched to the bottom"
     )

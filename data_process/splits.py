@@ -164,7 +164,10 @@ def _read_json(path):
 
 def main(argv=None):
     """Write a split list by clip."""
-    parser = argparse.ArgumentParser(description="Write a fixed list of train, val and test clips of one speaker.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.splits",
+        description="Write a fixed list of train, val and test clips of one speaker.",
+    )
     parser.add_argument(
         "--clips", required=True, help="folder of data_process.clips (or of any videos: the stems are the names)"
     )

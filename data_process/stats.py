@@ -85,7 +85,9 @@ def compute(store, split="train", progress=False):
 
 def main(argv=None):
     """Exit status: 0 written, 1 not."""
-    parser = argparse.ArgumentParser(description="Measure the train split of an LMDB store.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.stats", description="Measure the train split of an LMDB store."
+    )
     parser.add_argument("--lmdb", required=True, help="store made by data_process.build_lmdb")
     parser.add_argument("--output", help="JSON file to write (default: stats.json in the LMDB folder)")
     args = parser.parse_args(argv)

@@ -230,7 +230,9 @@ def _check_key(output, order, key):
 
 def parse(argv):
     """Command line -> argparse namespace."""
-    parser = argparse.ArgumentParser(description="Make a corpus of made-up speakers with known motion.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.synthetic", description="Make a corpus of made-up speakers with known motion."
+    )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--output", help="LMDB folder to write or to go on with")
     target.add_argument("--clips", help="folder for mp4, wav and truth to write or to go on with")

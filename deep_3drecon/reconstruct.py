@@ -131,7 +131,10 @@ def write_texture(person, path):
 
 def main(argv=None):
     """Exit status: 0 written, 1 not."""
-    parser = argparse.ArgumentParser(description="Reconstruct the face of a video as a track of 3D coefficients.")
+    parser = argparse.ArgumentParser(
+        prog="python -m deep_3drecon.reconstruct",
+        description="Reconstruct the face of a video as a track of 3D coefficients.",
+    )
     parser.add_argument("--video", required=True, help="video with a face")
     parser.add_argument("--output", required=True, help="track to write (.npz)")
     parser.add_argument("--overlay", help="also write this mp4: the frames, and the fitted head over them")

@@ -305,7 +305,7 @@ def installed_mapping(source, target):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m deep_3drecon.transfer", description=__doc__.split("\n")[0])
     parser.add_argument("--track", type=Path, required=True, help="npz that python -m deep_3drecon.reconstruct wrote")
     parser.add_argument("--to", required=True, help="name of a face model: open, bfm, ict, flame")
     parser.add_argument("--output", type=Path, required=True, help="npz to write")

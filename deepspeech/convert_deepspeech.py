@@ -48,7 +48,10 @@ def find_checkpoint(path: Path) -> Path:
 
 def main(argv=None):
     """Exit status: 0 written, 1 not."""
-    parser = argparse.ArgumentParser(description="Convert the acoustic model of DeepSpeech 0.9 to safetensors.")
+    parser = argparse.ArgumentParser(
+        prog="python -m deepspeech.convert_deepspeech",
+        description="Convert the acoustic model of DeepSpeech 0.9 to safetensors.",
+    )
     parser.add_argument("--input", required=True, help=".pbmm, .pb, or folder or prefix of a checkpoint")
     parser.add_argument("--output", required=True, help="safetensors file to write")
     args = parser.parse_args(argv)

@@ -171,7 +171,7 @@ def convert_renderer(encoder, painter, output, face, known=None, settings=None):
 
 def main(argv=None):
     """Exit status: 0 converted, 1 a file was not what it was given as."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.convert_weights", description=__doc__.split("\n")[0])
     for name in FILES:
         parser.add_argument(f"--{name}", type=Path, help=f"released {name}.pkl")
     parser.add_argument("--statistics", type=Path, nargs=2, metavar=("EXP", "POSE"), help="released statistics, .npy")

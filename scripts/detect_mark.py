@@ -28,7 +28,7 @@ def look(path, crops=False):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.detect_mark", description=__doc__.split("\n")[0])
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
     parser.add_argument(
         "--json", action="store_true", help="one line of JSON a video, also whether a C2PA manifest is in it"

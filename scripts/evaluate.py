@@ -28,7 +28,7 @@ USER_ERRORS = (ProtocolError, ConfigError, StoreError, CheckpointError, StyleErr
 
 def parse(argv=None):
     """Command line -> EvaluateConfig; the flags are older names of settings."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("--config", type=Path, help="YAML of settings; without it the defaults, motion only")
     parser.add_argument("--lmdb", help="store to evaluate on (store=...)")
     parser.add_argument("--checkpoint_dir", help="trained method (checkpoint=...)")

@@ -69,7 +69,7 @@ def make_speech():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.make_demo_assets", description=__doc__.split("\n")[0])
     parser.add_argument("--only", choices=("pictures", "speech"), help="make one kind (default: both)")
     parser.add_argument("--output", type=Path, default=Path("data/demo"), help="folder (default: data/demo)")
     args = parser.parse_args()

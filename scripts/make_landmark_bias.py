@@ -42,7 +42,9 @@ def rms(error):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description="Learn the landmarker's error on turned heads.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.make_landmark_bias", description="Learn the landmarker's error on turned heads."
+    )
     parser.add_argument("--people", type=int, default=40, help="made people, every fifth of them for the test (5..)")
     parser.add_argument("--frames", type=int, default=60, help="frames of each film")
     parser.add_argument("--size", type=int, default=256, help="pixels along a side of the films")

@@ -159,7 +159,7 @@ def make_table(n_renders, seed=0):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.make_landmark_table", description=__doc__.split("\n")[0])
     parser.add_argument("--renders", type=int, default=160)
     parser.add_argument("--output", type=Path, default=Path("deep_3drecon/open_head_landmarks.json"))
     args = parser.parse_args()

@@ -62,7 +62,7 @@ def made_styles(lmdb):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.make_styles", description=__doc__.split("\n")[0])
     parser.add_argument("--lmdb", required=True, type=Path)
     parser.add_argument("--made", type=Path, help="store of data_process.synthetic")
     parser.add_argument("--output", required=True, type=Path)

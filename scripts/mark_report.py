@@ -47,7 +47,7 @@ def measure(path, seconds, crf, scale):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.mark_report", description=__doc__.split("\n")[0])
     parser.add_argument("--videos", required=True, type=Path, nargs="+", help="video files or folders of them")
     parser.add_argument("--crf", type=int, default=28)
     parser.add_argument("--scale", type=float, default=0.5)

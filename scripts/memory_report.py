@@ -142,7 +142,11 @@ def cell(values):
 
 def main(argv=None):
     """Exit status: 0 written, 1 refused with a reason."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.memory_report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--people", required=True, type=Path, help="person folder, or folder of such, with held-out ends"
     )

@@ -270,7 +270,7 @@ def mean_cell(values):
 
 def main(argv=None):
     """Exit status: 0 reported, 1 refused with a reason."""
-    p = argparse.ArgumentParser(description="Mesh methods on unseen people.")
+    p = argparse.ArgumentParser(prog="python -m scripts.mesh_report", description="Mesh methods on unseen people.")
     p.add_argument("data", nargs="?", type=Path, help="mesh folder with a test split of unseen subjects")
     p.add_argument("--ours", type=Path, help="run folder of talking_style")
     p.add_argument("--no_encoder", type=Path, help="run folder of talking_style trained with dims.encoder=0")

@@ -89,7 +89,7 @@ def pictures(size):
 
 def main(argv=None):
     """Print the lines."""
-    p = argparse.ArgumentParser(description="Speed of the mesh line.")
+    p = argparse.ArgumentParser(prog="python -m scripts.mesh_speed", description="Speed of the mesh line.")
     p.add_argument("--no_naive", action="store_true", help="leave out the slow loop")
     args = p.parse_args(argv)
     torch.set_num_threads(1)

@@ -130,7 +130,10 @@ def tasks(args):
 
 def parse(argv):
     """Command line -> argparse namespace."""
-    parser = argparse.ArgumentParser(description="Plant defects into clean clips and count what the report finds.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.planted_defects",
+        description="Plant defects into clean clips and count what the report finds.",
+    )
     parser.add_argument("--clips", nargs="+", required=True, help="folders or files of clean clips")
     parser.add_argument("--output", required=True, help="folder for the lines and the table; run again to go on")
     parser.add_argument("--most", type=int, default=20, help="clips used (default %(default)s)")

@@ -160,7 +160,9 @@ def draws_table(lines):
 
 def main(argv=None):
     """Exit status: 0 reported, 1 refused with a reason."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.pose_report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("metrics", nargs="?", type=Path, help="lines that were measured")
     parser.add_argument("--lmdb", help="store to measure on")
     parser.add_argument("--tmm", help="checkpoint of headpose, preset tmm; without it the row tmm is left out")

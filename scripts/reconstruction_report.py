@@ -189,7 +189,9 @@ def real_table(rows):
 
 def main(argv=None):
     """Exit status: 0 done, 1 when a clip could not be read or has no face."""
-    parser = argparse.ArgumentParser(description="Measure the reconstruction of faces.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.reconstruction_report", description="Measure the reconstruction of faces."
+    )
     parser.add_argument("--people", type=int, default=20, help="made people to film, 0 for none")
     parser.add_argument("--frames", type=int, default=100, help="frames of each film, at 25 a second")
     parser.add_argument("--size", type=int, default=256, help="pixels along a side of the films, even")

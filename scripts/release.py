@@ -170,7 +170,7 @@ def upload(folder, repository):
 
 def main(argv=None):
     """Exit status: 0 packed or whole, 1 refused with a reason."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.release", description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoint", type=Path, help="folder with best.safetensors and best.json")
     parser.add_argument("--metrics", type=Path, help="summary.json of scripts.evaluate")
     parser.add_argument("--card", type=Path, help="model card; without it the one in --output stays, or one is written")

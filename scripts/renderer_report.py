@@ -182,7 +182,10 @@ def report(folder, run, output, n_frames):
 
 def main(argv=None):
     """Exit status: 0 written, 1 not."""
-    parser = argparse.ArgumentParser(description="Held-out frames of a person drawn again, beside the mesh renderer.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.renderer_report",
+        description="Held-out frames of a person drawn again, beside the mesh renderer.",
+    )
     parser.add_argument("--person", required=True, type=Path, help="person folder")
     parser.add_argument(
         "--renderer", type=Path, help="run folder or checkpoint (default: renderer in the person folder)"

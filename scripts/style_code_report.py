@@ -124,7 +124,7 @@ def report(method, plain, path, strangers):
 
 def main(argv=None):
     """Exit status: 0 done, 1 refused with a reason."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.style_code_report", description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoint", required=True, type=Path, help="run of configs/style_avatar_learnt.yaml")
     parser.add_argument("--plain", type=Path, help="the same without a learnt code")
     parser.add_argument("--lmdb", required=True, type=Path)

@@ -22,7 +22,7 @@ from scripts.evaluation.codes import half_styles, whole_styles
 
 def main(argv=None):
     """Exit status: 0 done, 1 the store cannot tell."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.style_retrieval", description=__doc__.split("\n")[0])
     parser.add_argument("--lmdb", required=True, type=Path)
     parser.add_argument(
         "--min_seconds", type=float, default=1.0, help="shorter clips are left out (default %(default)s)"

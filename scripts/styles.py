@@ -129,7 +129,7 @@ def compare(args):
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.styles", description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoint_dir", type=Path, default=DEFAULT, help="whose released styles and corpus mean")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

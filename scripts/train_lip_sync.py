@@ -250,7 +250,7 @@ def print_videos(probe, args):
 
 def main(argv=None):
     """Exit status: 0, or 1 after an error."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.train_lip_sync", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="make weights")
     training.add_argument(

@@ -227,7 +227,7 @@ COMMANDS = {c.__name__: c for c in (render, train, people, release, clips, gaps,
 
 def main(argv=None):
     """Exit status: 0, or 1 after an error."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.train_regressor", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     rendering = commands.add_parser("render", help="make pictures of made faces")
     rendering.add_argument("--people", type=int, default=480, help="number after the last one (default 480)")

@@ -174,7 +174,7 @@ def measure_case(case, stage, repeats, seconds):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m scripts.benchmarks.measure", description=__doc__.split("\n")[0])
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--folder", required=True, help="folder for material that stages share")
     parser.add_argument("--repeats", type=int, default=20)
