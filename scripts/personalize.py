@@ -34,6 +34,7 @@ from models.behaviour import Behaviour
 from models.checkpoint import git_commit
 from models.person import Person, PersonError
 from models.style import Style, StyleError
+from scripts.inference.options import HelpWithDefaults
 
 USER_ERRORS = (
     AssetError, FitError, NoFaceError, OSError, PersonError, PhotometricError, StyleError, TextureError, TrackError,
@@ -216,7 +217,7 @@ STAGES = {"clean": clean, "track": track, "atlas": atlas, "style": style, "behav
 def parse(argv=None):
     p = argparse.ArgumentParser(
         prog="scripts/personalize.sh", description=__doc__.split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpWithDefaults,
     )  # fmt: skip
     p.add_argument("clip", type=Path, help=f"video of one person talking, {LEAST_S:.0f} s or longer, with sound")
     p.add_argument("--name", help="name of the person (default: of the clip)")

@@ -11,12 +11,20 @@ POSES = ("generated", "from_video", "still")
 BACKENDS = ("torch", "onnx")
 
 
+class HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that names defaults where there are any and the text has not yet said them."""
+
+    def _get_help_string(self, action):
+        silent = action.default is None or action.default is False or "(default" in action.help
+        return action.help if silent else super()._get_help_string(action)
+
+
 def parse(argv=None, description=None):
     """Command line; the names are those SadTalker's users know, those of the five papers' scripts are accepted too."""
     p = argparse.ArgumentParser(
         description=description,
         epilog="A mesh in place of a picture: inference.py --mesh open --driven_audio speech.wav; its options: --mesh open --help.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpWithDefaults,
     )
     _add_material(p)
     _add_motion(p)
