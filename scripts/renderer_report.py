@@ -2,6 +2,7 @@
 
     python -m scripts.renderer_report --person data/people/NAME --output data/reports/NAME
     python -m scripts.renderer_report --person data/people/NAME --renderer data/runs/mine --output FOLDER --frames 100
+    python -m scripts.renderer_report --portrait --person data/people/STRANGER --renderer data/runs/many --output FOLDER
 
 Frames behind the learning span of the person folder are drawn from learning frames alone: the source of each is found by pose
 (`models.sources`). Rows: `mesh`, the mesh renderer on the learning frame nearest to the mean pose; `composite`, what the network starts
@@ -10,13 +11,18 @@ frame how far the torso lies to the side and down, two numbers that a head's mot
 and SSIM of the box about the face (all 68 landmarks) and about the mouth, perceptual distance of the same, flicker in pixels that stand
 still in the real film and in the face, as multiples of the real film's. Writes report.json, films.npz, sheet.png (real, then the rows),
 mouths.png (consecutive frames) and curve.png.
+
+--portrait: of one picture. Texture and source of every row are the learning frame nearest to the mean pose alone, and the other learning
+frames are drawn; for a renderer of several people and somebody it never saw.
 Table to the standard output.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,6 +32,8 @@ import torch
 from data_process.pictures import STATE, Footage, PictureWindows, cut_square
 from data_process.schema import StoreError
 from data_process.video import read_frames
+from deep_3drecon.atlas import build_atlas
+from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FaceTrack
 from models import checkpoint
 from models.composite import Compositor
@@ -41,8 +49,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def neural_films(model, person, track, learnt, frames):
-    """{"composite", "neural", "neural, torso": film (T, S, S, 3) uint8}, and the seconds a frame of `neural` took."""
+def neural_films(model, person, frames, sources_of):
+    """{"composite", "neural", "neural, torso": film (T, S, S, 3) uint8}, and the seconds a frame of `neural` took.
+
+    sources_of: frames of one shot -> [(frame, second or None, share)] that they are drawn from.
+    """
     torso = model.stance.torso()
     compositor = Compositor(person.model, person.texture, model.stats["size"], torso)
     state, kept, taken = person.state, {None: None}, 0.0
@@ -54,7 +65,7 @@ def neural_films(model, person, track, learnt, frames):
         return kept[k]
 
     for shot in shots_of(person, frames):
-        chosen = [(source(a), source(b), share) for a, b, share in sources_by_pose(track, person.model, learnt, shot)]
+        chosen = [(source(a), source(b), share) for a, b, share in sources_of(shot)]
         arrays = [state[name][shot] for name in (*STATE, "gamma", "affine")]
         started = time.perf_counter()
         films["neural"] += [picture for picture, _, _ in model.render(compositor, chosen, *arrays)]
@@ -72,11 +83,15 @@ def neural_films(model, person, track, learnt, frames):
     return {name: np.stack(film) for name, film in films.items()}, taken / len(frames)
 
 
-def mesh_film(folder, person, track, learnt, frames):
-    """The mesh renderer's film from the learning frame nearest to the mean pose, in the same crop."""
-    angle, trans, crop = still_pose(track)
+def usual_frame(track, learnt):
+    """The learning frame nearest to the mean pose."""
+    angle, trans, _ = still_pose(track)
     pose = np.concatenate([angle, 0.3 * trans], 1)
-    portrait = int(learnt[np.argmin(np.linalg.norm(pose[learnt] - pose[learnt].mean(0), axis=1))])
+    return int(learnt[np.argmin(np.linalg.norm(pose[learnt] - pose[learnt].mean(0), axis=1))])
+
+
+def mesh_film(folder, person, track, portrait, frames):
+    """The mesh renderer's film from the frame `portrait`, in the same crop."""
     image = next(frame for t, frame in enumerate(read_frames(folder / "clip.mp4", fps=track.fps)) if t == portrait)
     renderer = MeshRenderer(person.model)
     material = renderer.prepare(image, track.select([portrait]), size=person.pictures.shape[1])
@@ -151,22 +166,38 @@ def table(rows):
     return "\n".join(lines)
 
 
-def report(folder, run, output, n_frames):
+def one_picture_texture(folder, track, frame):
+    """`PersonTexture` of one frame of a person folder's clip."""
+    (picture,) = itertools.islice(read_frames(folder / "clip.mp4", fps=track.fps), frame, frame + 1)
+    return build_atlas(track.select([frame]), [picture], load_face_model(track.face_model))
+
+
+def drawn_films(model, folder, person, track, n_frames, portrait):
+    """Frames (ids) that are drawn, {"real", row: film}, and the seconds a frame of `neural` took."""
+    learnt, end = PictureWindows([person]).learnt[0], person.learning[1]
+    one, all_frames = usual_frame(track, learnt), np.arange(len(person))
+    held = np.setdiff1d(learnt, [one]) if portrait else all_frames[end:][person.valid[end:]]
+    held = held[:n_frames]
+    if len(held) < 3:
+        raise StoreError(f"{folder}: {len(held)} frames lie behind the learning span {person.learning}: hold some out")
+    if portrait:
+        person = replace(person, texture=one_picture_texture(folder, track, one))
+    if model.stats["n_people"] > 1:
+        model = model.personal(person.texture)
+
+    def sources_of(frames):
+        return [(one, None, 0.0)] * len(frames) if portrait else sources_by_pose(track, person.model, learnt, frames)
+
+    neural, seconds = neural_films(model, person, held, sources_of)
+    return held, {"real": person.pictures[held], "mesh": mesh_film(folder, person, track, one, held)} | neural, seconds
+
+
+def report(folder, run, output, n_frames, portrait=False):
     """Everything about one person; returns {row: {measure: value}}."""
     model = checkpoint.load(run)
-    about = json.loads((folder / "person.json").read_text())
     person = Footage.load(folder, model.stats["size"], model.stats["heads"])
-    track = FaceTrack.load(folder / "track.npz")
-    held = np.arange(about["learning"][1], len(person))
-    held = held[person.valid[held]][:n_frames]
-    if len(held) < 3:
-        raise StoreError(
-            f"{folder}: {len(held)} frames lie behind the learning span {about['learning']}: hold some out"
-        )
-    learnt = PictureWindows([person]).learnt[0]
-    real, points = person.pictures[held], person.state["points"][held]
-    neural, seconds = neural_films(model, person, track, learnt, held)
-    films = {"real": real, "mesh": mesh_film(folder, person, track, learnt, held)} | neural
+    held, films, seconds = drawn_films(model, folder, person, FaceTrack.load(folder / "track.npz"), n_frames, portrait)
+    real, points = films["real"], person.state["points"][held]
     rows = {name: measure(real, film, points) for name, film in films.items() if name != "real"}
     output.mkdir(parents=True, exist_ok=True)
     write_picture(output / "sheet.png", sheet(films, np.linspace(0, len(held) - 1, SHEET_FRAMES).astype(int)))
@@ -191,16 +222,15 @@ def main(argv=None):
         "--renderer", type=Path, help="run folder or checkpoint (default: renderer in the person folder)"
     )
     parser.add_argument("--output", required=True, type=Path, help="folder to write to")
-    parser.add_argument("--frames", type=int, default=250, help="held-out frames at most (default 250)")
+    parser.add_argument("--portrait", action="store_true", help="draw the learning frames, from one of them alone")
+    parser.add_argument("--frames", type=int, default=250, help="frames that are drawn at most (default 250)")
     args = parser.parse_args(argv)
     try:
-        found = report(args.person, args.renderer or args.person / "renderer", args.output, args.frames)
+        found = report(args.person, args.renderer or args.person / "renderer", args.output, args.frames, args.portrait)
     except (StoreError, checkpoint.CheckpointError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(
-        f"{found['frames']} held-out frames, {1000 * found['seconds_a_frame']:.0f} ms each for composite and network\n"
-    )
+    print(f"{found['frames']} frames, {1000 * found['seconds_a_frame']:.0f} ms each for composite and network\n")
     print(table(found["rows"]))
     return 0
 
