@@ -11,6 +11,9 @@ CHANGE_COST = 6.0  # of a new source, in units of `distance` times frames
 FADE = 6  # frames over which one source goes over into the next
 BLOCK = 64  # frames whose distances are computed at a time; bounds memory
 RAD, DM = 0.1, 0.1  # of angle and of place that count as a distance of 1
+LIGHT = 0.05  # of the even part of the light, in which a face's colour is 1
+WAYS = 64  # learning frames from which a change is sought
+SEEN = (1, 1, 1, 1, 1, 0.2)  # how much of a pose's numbers the picture shows: a head that comes nearer grows little
 # expressions that make a poor source: what hides, as eyes and teeth behind lids and lips, or is stretched, cannot be shown otherwise
 UNWANTED = {"eyeBlinkLeft": 0.2, "eyeBlinkRight": 0.2, "jawOpen": 0.3}  # name: deviation from the median that counts 1
 
@@ -31,24 +34,25 @@ def unfit(exp, names):
     return total
 
 
-def hold(learn, new, change_cost=CHANGE_COST, cost_of=0.0):
+def hold(learn, new, change_cost=CHANGE_COST, cost_of=0.0, unlike=None):
     """A learning frame for every new pose: (N, 6) and (T, 6), radians and dm through one crop -> (T,) below N, changing seldom.
 
-    cost_of (N,): more that a frame costs each time, such as `unfit`.
+    cost_of (N,): more that a frame costs each time, such as `unfit`. unlike (N, N): what a change from one frame to another costs is
+    multiplied by; a change is sought from the WAYS cheapest frames.
     """
     learn, new = (np.asarray(x, np.float64) for x in (learn, new))
     n, frames = len(learn), len(new)
     if not n or learn.shape[1:] != (6,) or new.shape[1:] != (6,):
         raise ValueError(f"poses {learn.shape} and {new.shape} came: (N, 6) and (T, 6) are needed")
-    cost, came = np.zeros(n), np.zeros((frames, n), np.int32)
+    cost, came, every = np.zeros(n), np.zeros((frames, n), np.int32), np.arange(n)
     for start in range(0, frames, BLOCK):
         part = new[start : start + BLOCK, None]
         far = distance(learn[None, :, :3], learn[None, :, 3:], part[..., :3], part[..., 3:]) ** 2 + cost_of
         for t, here in enumerate(far, start):
-            best = int(cost.argmin())
-            change = cost[best] + change_cost < cost
-            came[t] = np.where(change, best, np.arange(n))
-            cost = np.where(change, cost[best] + change_cost, cost) + here
+            best, through = _changed(cost, change_cost, unlike)
+            change = through < cost
+            came[t] = np.where(change, best, every)
+            cost = np.where(change, through, cost) + here
             cost -= cost.min()
     out = np.empty(frames, np.int64)
     if frames:
@@ -57,6 +61,35 @@ def hold(learn, new, change_cost=CHANGE_COST, cost_of=0.0):
             k = int(came[t, k])
             out[t - 1] = k
     return out
+
+
+def _changed(cost, change_cost, unlike):
+    """From which frame a change to each would come, and its cost so far (N,)."""
+    if unlike is None:
+        best = int(cost.argmin())
+        return best, cost[best] + change_cost
+    ways = np.argpartition(cost, min(WAYS, len(cost)) - 1)[:WAYS]
+    ahead = cost[ways, None] + change_cost * unlike[ways]
+    best = ahead.argmin(0)
+    return ways[best], ahead[best, np.arange(len(cost))]
+
+
+def unlikeness(pose, light):
+    """How much a change between learning frames shows, (N, N), about 1 for what is usual: poses (N, 6) as in `hold`, light (N, 27)."""
+    far = distance(pose[:, None, :3], pose[:, None, 3:], pose[None, :, :3], pose[None, :, 3:])
+    tint = _tint(light)
+    return 2 * (far + np.linalg.norm(tint[:, None] - tint[None], axis=-1))
+
+
+def odd_light(light):
+    """What a learning frame costs in a light that is not the usual one, as of another day: (N, 27) -> (N,), 0 for the median."""
+    tint = _tint(light)
+    return np.square(tint - np.median(tint, 0)).sum(1)
+
+
+def _tint(light):
+    """Even part of red, green and blue light (N, 3), in LIGHT."""
+    return np.asarray(light, np.float64).reshape(len(light), 3, -1)[..., 0] / LIGHT
 
 
 def faded(indices, fade=FADE):

@@ -24,6 +24,7 @@ from scripts.inference.networks import drawing, generator_on
 
 SHOWN = 0.01, 0.99  # quantiles of the learnt poses' numbers between which a new pose is taken as it is
 GIVE = 0.15  # of the span between them: how far beyond a pose may go
+MOST_CANDIDATES = 1000  # learning frames of which all pairs are compared; of a longer clip every second, third, ...
 BACKGROUNDS = ("hold", *background.MODES)
 MOST_DETAIL, DETAIL_FROM = (
     3,
@@ -53,7 +54,9 @@ class PersonDrawer:
         self.pose, self.learnt = np.concatenate([angle, trans], 1), np.flatnonzero(track.valid)
         self.home = self.pose[self.learnt].mean(0)
         self.bounds = np.quantile(self.pose[self.learnt], SHOWN, axis=0)
-        self.poor = sources.unfit(track.parts()["exp"][self.learnt], person.model.expression_names)
+        self.candidates = Candidates(
+            track, self.pose, self.learnt[:: 1 + len(self.learnt) // MOST_CANDIDATES], person.model
+        )
         self.crop = PersonCrop(person, track, first, square, still, self.size, torso_of(renderer))
         times = int(np.clip(np.ceil(square[2] / self.size), 1, MOST_DETAIL))
         wanted = detail and any(self.views.values()) and square[2] > DETAIL_FROM * self.size
@@ -111,13 +114,13 @@ class PersonDrawer:
         """Choose the sources of a whole motion by its poses."""
         pose = self._new_pose(motion)
         if self.mode == "hold":
-            self.chosen = sources.faded(self.learnt[sources.hold(self.pose[self.learnt], pose, cost_of=self.poor)])
+            self.chosen = sources.faded(self.candidates.hold(pose))
         else:
             self.chosen = [(int(k), None, 0.0) for k in background.assign(self.pose, pose, self.mode)]
 
     def _usual(self):
         """The frame nearest to the usual pose."""
-        return int(self.learnt[sources.hold(self.pose[self.learnt], self.home[None], cost_of=self.poor)[0]])
+        return int(self.candidates.hold(self.home[None])[0])
 
     def _new_pose(self, motion):
         """(T, 6): of a person, kept near to what the clip shows; hair and neck beyond that would be smeared."""
@@ -186,6 +189,22 @@ class PersonDrawer:
             frame = cv2.addWeighted(frame, 1 - share, other, share, 0)
         crop = self.fine if self.fine is not None and len(picture) == self.fine.size else self.crop
         return paste_back.paste(frame, picture, crop.to_crop, crop.rim)
+
+
+class Candidates:
+    """Learning frames that may be sources: `learnt` of a track, pose (T, 6) of all its frames."""
+
+    def __init__(self, track, pose, learnt, model):
+        parts = track.parts()
+        self.learnt, self.pose = learnt, pose[learnt] * sources.SEEN
+        self.poor = sources.unfit(parts["exp"][learnt], model.expression_names) + sources.odd_light(
+            parts["gamma"][learnt]
+        )
+        self.unlike = sources.unlikeness(self.pose, parts["gamma"][learnt])
+
+    def hold(self, pose):
+        """The frame of the track that each new pose (T, 6) is drawn from."""
+        return self.learnt[sources.hold(self.pose, pose * sources.SEEN, cost_of=self.poor, unlike=self.unlike)]
 
 
 def softly_within(pose, low, high, give=GIVE):

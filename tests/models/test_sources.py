@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.sources import faded, hold, unfit
+from models.sources import faded, hold, odd_light, unfit, unlikeness
 
 LEARN = np.zeros((30, 6))
 LEARN[:, 1] = np.linspace(-0.3, 0.3, 30)
@@ -23,13 +23,23 @@ def test_the_cheapest_way_is_that_of_all_ways():
     learn, new = rng.normal(0, 0.05, (3, 6)), rng.normal(0, 0.05, (5, 6))
     ways = np.array(np.meshgrid(*[range(3)] * 5)).reshape(5, -1).T
 
-    def price(way, cost):
+    def price(way, cost, unlike):
         gap = (new - learn[way]).reshape(5, 2, 3) / 0.1
-        return (np.linalg.norm(gap, axis=-1).sum(-1) ** 2).sum() + cost * np.count_nonzero(np.diff(way))
+        return (np.linalg.norm(gap, axis=-1).sum(-1) ** 2).sum() + cost * unlike[way[:-1], way[1:]].sum()
 
-    for cost in (0.0, 0.3, 2.0):
-        best = min(price(way, cost) for way in ways)
-        assert price(hold(learn, new, cost), cost) == pytest.approx(best)
+    for unlike in (None, unlikeness(learn, rng.normal(0.1, 0.05, (3, 27)))):
+        every = 1 - np.eye(3) if unlike is None else unlike
+        for cost in (0.0, 0.3, 2.0):
+            best = min(price(way, cost, every) for way in ways)
+            assert price(hold(learn, new, cost, unlike=unlike), cost, every) == pytest.approx(best)
+
+
+def test_frames_in_another_light_are_passed_over_and_far_from_the_others():
+    light = np.zeros((30, 27))
+    light[20:, 18] = 0.2  # blue
+    assert (odd_light(light)[:20] == 0).all() and (odd_light(light)[20:] > 10).all()
+    far = unlikeness(LEARN, light)
+    assert far[0, 0] == 0 and far[19, 20] > far[0, 19] > far[0, 1]
 
 
 def test_blinking_frames_are_passed_over():
