@@ -62,6 +62,15 @@ def test_report_writes_table_sheets_and_curve(folder, run, tmp_path, capsys):
     assert {"sheet.png", "mouths.png", "curve.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_a_portrait_draws_the_other_learning_frames_from_one(folder, run, tmp_path):
+    arguments = ["--portrait", "--person", str(folder), "--renderer", str(run), "--output", str(tmp_path)]
+    assert main([*arguments, "--frames", "3"]) == 0
+    films = np.load(tmp_path / "films.npz")
+    person = Footage.load(folder, 64, 1.5)
+    learnt = [t for t in range(8) if any(np.array_equal(person.pictures[t], frame) for frame in films["real"])]
+    assert len(films["real"]) == 3 and len(learnt) >= 3 and films["neural"].shape == films["real"].shape
+
+
 def test_a_person_of_whom_nothing_is_held_out_is_refused(folder, run, tmp_path, capsys):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()) if path.is_file() else None
