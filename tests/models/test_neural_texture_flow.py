@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.neural_texture_flow import flow_losses, measured_flow
-from models.neural_texture_networks import Warper, place_planes, warp
+from models.neural_texture_networks import Generator, Warper, place_planes, warp
+from models.onnx_backend import OnnxNetwork, missing_packages
 from models.stance import N_CONDITIONS
 
 
@@ -63,3 +64,18 @@ def test_squares_lie_where_they_are_cut():
     assert whole[0, 0, 0].tolist() == pytest.approx(np.linspace(-31 / 32, 31 / 32, 32).tolist())
     part = place_planes(64, [(16, 8), (0, 32)], 32)
     assert torch.equal(part[0], whole[0, :, 8:24, 4:20]) and torch.equal(part[1], whole[0, :, :16, 16:])
+
+
+@pytest.mark.skipif(bool(missing_packages()), reason="onnx, onnxscript and onnxruntime are optional")
+def test_a_moved_composite_is_the_same_in_onnx(tmp_path):
+    torch.manual_seed(0)
+    generator = Generator(4, (8, 16), (0, 1)).eval()
+    for layer in (generator.head, generator.warper.head):
+        torch.nn.init.normal_(layer.weight, std=0.2)
+    examples = blotches(32).repeat(1, 3, 1, 1)[:, :8], torch.randn(1, 6, 16, 16), torch.randn(1, N_CONDITIONS, 1, 1)
+    with torch.no_grad():
+        expected = generator(*examples)
+    assert expected[2].abs().max() > 0.5
+    found = OnnxNetwork.of(generator, examples, tmp_path)(*examples)
+    for x, y in zip(found, expected, strict=True):
+        assert torch.allclose(x, y, atol=1e-3)
