@@ -21,6 +21,7 @@ from deep_3drecon.track import TrackError
 from deepspeech import AudioError
 from models.behaviour import BehaviourError
 from models.checkpoint import CheckpointError
+from models.device import DeviceError
 from models.onnx_backend import OnnxError
 from models.person import PersonError
 from models.provenance import ProvenanceError
@@ -29,7 +30,7 @@ from scripts.inference import mesh, options
 from scripts.inference.run import run
 
 USER_ERRORS = (
-    AssetError, AudioError, BehaviourError, CheckpointError, FaceModelError, FitError, ImageError, NoFaceError, OnnxError,
+    AssetError, AudioError, BehaviourError, CheckpointError, DeviceError, FaceModelError, FitError, ImageError, NoFaceError, OnnxError,
     PersonError, PhotometricError, ProvenanceError, StyleError, TextureError, TrackError, VideoError, OSError,
 )  # fmt: skip
 

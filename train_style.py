@@ -38,11 +38,14 @@ import configs
 from data_process.batches import endless
 from data_process.schema import StoreError
 from models import checkpoint
+from models.device import DeviceError, pick_device
 from models.presets import PresetError
 from scripts.training.folder import RunError, RunFolder
 from scripts.training.objective import check_finite, check_weights, learning_rate, loss_weights, weighted
 from scripts.training.processes import together
-from scripts.training.setup import build_method, open_data, pick_device
+from scripts.training.setup import build_method, open_data
+
+USER_ERRORS = (RunError, checkpoint.CheckpointError, configs.ConfigError, DeviceError, PresetError, StoreError)
 
 
 class Steps(torch.nn.Module):
@@ -285,7 +288,7 @@ def main(argv=None):
     try:
         config = configs.load(args.config, args.overrides)
         run = train(config, args.resume)
-    except (RunError, checkpoint.CheckpointError, configs.ConfigError, PresetError, StoreError) as error:
+    except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if run.stopped:

@@ -191,8 +191,12 @@ def _with_bases(path, seen=()):
         raise ConfigError(f"{path}: its `base` leads back to itself: {' -> '.join(p.name for p in (*seen, path))}")
     try:
         content = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path}: not readable as YAML settings: {error}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}: give a YAML file of settings, such as those in configs/"
+        ) from error
+    except (UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: not readable as YAML settings: {' '.join(str(error).split())}") from error
     if not OmegaConf.is_dict(content):
         raise ConfigError(f"{path}: a list came, sections such as `optim:` with keys below are needed")
     base = content.pop("base", None)

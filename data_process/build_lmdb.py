@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data_process.add_features import add_arguments, add_features, chosen
 from data_process.clip_records import ClipRecords, ClipSettings, process_clip, process_shared_clip
-from data_process.ledger import write_aside
+from data_process.outputs import write_aside
 from data_process.parallel import WorkerError, map_in_order
 from data_process.schema import StoreError
 from data_process.splits import read_split_list, speakers, split_by_speaker

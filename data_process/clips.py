@@ -24,13 +24,13 @@ from tqdm import tqdm
 from data_process.clip_files import PART_PREFIX, is_other, remove_clip
 from data_process.cutting import CutSettings, Job, cut_video
 from data_process.ledger import LedgerError, read_ledger, rewrite, summary
+from data_process.outputs import make_folder
 from data_process.parallel import WorkerError, map_in_order
 from data_process.segments import Rules
-from data_process.video import VideoError
+from data_process.video import VIDEO_SUFFIXES, VideoError
 from deep_3drecon.assets import AssetError
 from deepspeech.lip_sync import LipSyncError
 
-VIDEO_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".flv", ".wmv", ".ts")
 CUT_VERSION = 2  # rises when the same settings would cut another clip
 
 
@@ -87,8 +87,7 @@ def run(jobs, output, workers=1, progress=True):
 
     A finished video is one line of the ledger at once, so any interruption loses at most the videos in work.
     """
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = make_folder(output)
     for stale in output.glob(PART_PREFIX + "*"):  # left by a run that was killed
         shutil.rmtree(stale)
     ledger = read_ledger(output)

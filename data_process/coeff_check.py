@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_process.clips import VIDEO_SUFFIXES
 from data_process.coeff_files import read_coeff
 from data_process.coeff_forms import FORMS
 from data_process.coeff_track import CoeffFileError
-from data_process.ledger import write_aside
-from data_process.video import probe
+from data_process.outputs import write_aside
+from data_process.video import VIDEO_SUFFIXES, probe
 from deep_3drecon.landmarks import interocular, lip_opening
 from deep_3drecon.track import FaceTrack
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from data_process.clips import find_videos
-from data_process.ledger import write_aside
+from data_process.outputs import make_folder, write_aside
 from data_process.schema import SPLITS, StoreError
 from data_process.splits import split_by_speaker
 
@@ -240,8 +240,7 @@ def check_splits(clips, shared_speakers=False):
 
 def write_lists(clips, output):
     """speakers.json and split.json for `build_lmdb`, labels.json with all that is known, into a folder."""
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = make_folder(output)
     speakers = {}
     for clip in clips:
         # `clips` numbers the stretches of a video that it cuts into several

@@ -1,10 +1,10 @@
 """The ledger of `clips`: one line of JSON for each video, and its summary for people."""
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
+from data_process.outputs import write_aside
 from deep_3drecon.track import FPS
 
 WORST = 3  # videos named for each measure
@@ -101,11 +101,3 @@ def rewrite(output, ledger):
         "".join(json.dumps(e, ensure_ascii=False) + "\n" for _, e in sorted(ledger.items())),
     )
     write_aside(Path(output, "report.txt"), summary(ledger))
-
-
-def write_aside(path, text):
-    """Write a text file aside and rename it."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from data_process.ledger import write_aside
+from data_process.outputs import write_aside
 from data_process.schema import StoreError
 from data_process.stats import Moments
 from deep_3drecon.assets import AssetError
@@ -44,7 +44,7 @@ BASIS_FRAMES = 1500  # of the train split, evenly taken, from which a basis is f
 CHUNK = 256  # frames projected at a time
 
 
-class MeshError(ValueError):
+class MeshError(StoreError):
     """Mesh data that is missing, of the wrong form, or does not fit together."""
 
 

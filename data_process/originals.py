@@ -26,8 +26,8 @@ from data_process import schema
 from data_process.clip_files import PART_PREFIX, owner_of, place_clip
 from data_process.coeff_track import CoeffFileError
 from data_process.folder_layouts import LAYOUTS, normal, parse_path, patterns_of, read_list
-from data_process.ledger import write_aside
 from data_process.original_stores import FPS, PirenderStore, TedHdStore
+from data_process.outputs import make_folder, write_aside
 from data_process.schema import StoreError
 from data_process.splits import shuffled
 from data_process.video import VideoError, VideoWriter, probe, write_wav
@@ -46,8 +46,7 @@ def import_store(store, output, sounds=None, allow_silent=False, progress=True):
 
     sounds: {normal name: path} of sound files for a store that has none. allow_silent: clips without sound get zeros.
     """
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = make_folder(output)
     todo = [(split, index, clip) for split in store.splits for index, clip in enumerate(store.clips(split))]
     split_of, speaker_of, left_out = {}, {}, {}
     for split, index, clip in tqdm(todo, unit="clip", disable=not progress):

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process.face_tracks import refine_track
-from data_process.ledger import write_aside
+from data_process.outputs import write_aside
 from data_process.schema import SPLITS, StoreError
 from data_process.store import Store
 from data_process.video import VideoError, VideoWriter, read_frames

@@ -22,12 +22,12 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process.clip_files import PART_PREFIX, check_apart, is_foreign, is_other, place_clip, remove_clip
-from data_process.clips import VIDEO_SUFFIXES, ClipsError, find_videos, make_jobs
+from data_process.clips import ClipsError, find_videos, make_jobs
 from data_process.cutting import MISSING_SOUND_S, CutSettings, frames_of_sound, sound_of
 from data_process.examine import Rejected
-from data_process.ledger import write_aside
+from data_process.outputs import make_folder, write_aside
 from data_process.parallel import WorkerError, map_in_order
-from data_process.video import VideoError, VideoWriter, probe, read_frames, write_wav
+from data_process.video import VIDEO_SUFFIXES, VideoError, VideoWriter, probe, read_frames, write_wav
 from deep_3drecon.track import FPS
 from deepspeech import SAMPLE_RATE
 
@@ -116,8 +116,7 @@ def _about(source):
 
 def run(jobs, output, seconds=5.0, shortest=3.0, workers=1, progress=True):
     """Divide what is not divided yet -> {name: entry} of these videos."""
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = make_folder(output)
     for stale in output.glob(PART_PREFIX + "*"):  # left by a run that was killed
         shutil.rmtree(stale)
     ledger = read_ledger(output)

@@ -13,9 +13,12 @@ import fnmatch
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 
+from data_process.outputs import writable_file, write_aside
 from data_process.schema import SPLITS, StoreError
+from data_process.video import VIDEO_SUFFIXES
 
 
 def shuffled(names, seed):
@@ -158,12 +161,21 @@ def _speakers_from_pattern(sources, rule):
 def _read_json(path):
     try:
         return json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}: give a JSON file") from error
+    except ValueError as error:
         raise StoreError(f"{path}: cannot be read as JSON ({error})") from error
 
 
+def video_names(folder):
+    """Stems of the videos in a folder, in order."""
+    if not Path(folder).is_dir():
+        raise StoreError(f"{folder}: no such folder: give one of data_process.clips or of videos")
+    return sorted({p.stem for p in Path(folder).iterdir() if p.suffix.lower() in VIDEO_SUFFIXES})
+
+
 def main(argv=None):
-    """Write a split list by clip."""
+    """Write a split list by clip. Exit status: 0 written, 1 not."""
     parser = argparse.ArgumentParser(
         prog="python -m data_process.splits",
         description="Write a fixed list of train, val and test clips of one speaker.",
@@ -176,18 +188,15 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=1, help="order of the names (default 1)")
     parser.add_argument("--output", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
-    names = sorted(
-        {
-            p.stem
-            for p in Path(args.clips).iterdir()
-            if p.suffix.lower() in (".mp4", ".mpg", ".avi", ".mov", ".mkv", ".webm")
-        }
-    )
-    split = split_by_count(names, args.val, args.test, args.seed)
-    Path(args.output).parent.mkdir(parents=True, exist_ok=True)
-    Path(args.output).write_text(json.dumps(split, indent=1) + "\n")
+    try:
+        split = split_by_count(video_names(args.clips), args.val, args.test, args.seed)
+        write_aside(writable_file(args.output), json.dumps(split, indent=1) + "\n")
+    except (StoreError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"{args.output}: " + ", ".join(f"{split_name} {len(clips)}" for split_name, clips in split.items()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

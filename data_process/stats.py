@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process import schema
-from data_process.ledger import write_aside
+from data_process.outputs import writable_file, write_aside
 from data_process.schema import StoreError
 from data_process.store import Store
 from deep_3drecon.track import FPS, style_statistics
@@ -91,10 +91,10 @@ def main(argv=None):
     parser.add_argument("--lmdb", required=True, help="store made by data_process.build_lmdb")
     parser.add_argument("--output", help="JSON file to write (default: stats.json in the LMDB folder)")
     args = parser.parse_args(argv)
-    output = Path(args.output or Path(args.lmdb, "stats.json"))
     try:
-        stats = compute(Store(args.lmdb), progress=True)
-        output.parent.mkdir(parents=True, exist_ok=True)
+        store = Store(args.lmdb)
+        output = writable_file(args.output or Path(args.lmdb, "stats.json"))
+        stats = compute(store, progress=True)
         write_aside(output, json.dumps(stats) + "\n")
     except (StoreError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

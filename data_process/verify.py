@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_process import schema
+from data_process.outputs import writable_file, write_aside
 from data_process.schema import StoreError
 from data_process.stats import Moments
 from data_process.store import Store, close, environment
@@ -199,14 +200,15 @@ def main(argv=None):
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all that was found as JSON")
     args = parser.parse_args(argv)
     try:
+        if args.json:
+            writable_file(args.json)
         report = verify(args.lmdb, args.full, progress=sys.stderr.isatty())
     except (StoreError, OSError, lmdb.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(text(report), end="")
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report.__dict__, indent=1) + "\n")
+        write_aside(args.json, json.dumps(report.__dict__, indent=1) + "\n")
     return int(bool(report.faults))
 
 

@@ -18,6 +18,7 @@ __all__ = ["ImageError", "VideoError", "VideoInfo", "VideoWriter", "probe", "rea
 
 
 SLACK = 1e-6  # seconds: rounding of time stamps
+VIDEO_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".flv", ".wmv", ".ts")
 
 
 class ImageError(ValueError):

@@ -113,7 +113,7 @@ class Known:
     """
 
     moved: tuple
-    exp: float = 0.05
+    exp: float = 0.02
     id: float = 0.1
     lips: float = 1.0
     others: float = 1.0

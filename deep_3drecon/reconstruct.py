@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from data_process.face_tracks import find_landmarks, track_quality, video_frames, whole_track
 from data_process.landmarks import NoFaceError
+from data_process.outputs import writable_file
 from data_process.segments import crop_square
 from data_process.video import VideoError, VideoWriter, probe, read_frames
 from deep_3drecon import camera, landmarks
@@ -149,6 +150,8 @@ def main(argv=None):
     if args.texture and Path(args.texture).suffix != ".png":
         parser.error(f"--texture {args.texture}: a texture ends with .png")
     try:
+        for path in filter(None, (args.output, args.texture, args.overlay)):
+            writable_file(path)
         found, person, frames = find_landmarks(args.video), None, video_frames(args.video)
         photometric = args.photometric or bool(args.texture)
         track = whole_track(found, frames, args.face_model, photometric)

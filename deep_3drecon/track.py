@@ -101,8 +101,10 @@ class FaceTrack:
             with np.load(path, allow_pickle=False) as npz:
                 values = {f.name: npz[f.name] for f in fields(cls)}
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            # numpy takes any other file for a pickle, and its advice to open it as one is bad
+            reason = "no .npz file" if "pickle" in str(error) else error
             raise TrackError(
-                f"{path}: not a face track ({error}): make one with python -m deep_3drecon.reconstruct"
+                f"{path}: not a face track ({reason}): make one with python -m deep_3drecon.reconstruct"
             ) from error
         values["fps"] = float(values["fps"])
         values["frame_size"] = tuple(int(v) for v in values["frame_size"])

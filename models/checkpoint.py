@@ -10,12 +10,12 @@ import os
 import subprocess
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from deep_3drecon.assets import hash_file
 from models import METHODS, RENDERERS, find, json_files
+from models.device import pick_device
 
 FORMAT = "idiolect-method-1"
 RELEASE, RELEASE_FORMAT = "release.json", "idiolect-release-1"
@@ -84,7 +84,17 @@ def load(path, device="cpu", face=None):
         method.load_state_dict(weights | hidden)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}.safetensors: does not hold this method's weights ({error})") from error
-    return method.to(torch.device(device)).eval()
+    return method.to(pick_device(device)).eval()
+
+
+def load_motion(path, device="cpu", face=None):
+    """`load` of a method that moves a face in a given Style; refuses the others."""
+    method = load(path, device, face)
+    if not hasattr(method, "mean_style"):
+        raise CheckpointError(
+            f"{path}: holds {read(path)['method']}, which takes no style of a face: give a checkpoint of style_avatar"
+        )
+    return method
 
 
 def load_matching(path, method):

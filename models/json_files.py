@@ -23,7 +23,9 @@ def read(path, file_format, error, what, remedy):
     """
     try:
         content = json.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as cause:
+    except OSError as cause:
+        raise error(f"{path}: no {what} here ({cause.strerror}): {remedy}") from cause
+    except ValueError as cause:
         raise error(f"{path}: no {what} here ({cause}): {remedy}") from cause
     if not isinstance(content, dict) or content.get("format") != file_format:
         raise error(f"{path}: not a {what} of format {file_format!r}: {remedy}")

@@ -19,11 +19,12 @@ from configs import ConfigError, load
 from configs.evaluation import EvaluateConfig
 from data_process.schema import SPLITS, StoreError
 from models.checkpoint import CheckpointError
+from models.device import DeviceError
 from models.style import StyleError
 from scripts.evaluation import report, run, table
 from scripts.evaluation.sources import ProtocolError
 
-USER_ERRORS = (ProtocolError, ConfigError, StoreError, CheckpointError, StyleError)
+USER_ERRORS = (ProtocolError, ConfigError, DeviceError, StoreError, CheckpointError, StyleError)
 
 
 def parse(argv=None):

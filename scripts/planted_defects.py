@@ -23,7 +23,7 @@ import numpy as np
 from data_process.clips import find_videos
 from data_process.defects import DEFECTS, HARMLESS, plant
 from data_process.examine import Rejected, examine
-from data_process.ledger import write_aside
+from data_process.outputs import write_aside
 from data_process.parallel import map_in_order
 from data_process.video import VideoWriter, read_frames
 from deep_3drecon.track import FPS

@@ -58,7 +58,7 @@ def corpus(folder):
 
 def measure(args):
     """Style of clips, by the checkpoint's method, which may add a learnt code."""
-    method = checkpoint.load(args.checkpoint_dir)
+    method = checkpoint.load_motion(args.checkpoint_dir)
     tracks = [FaceTrack.load(p) if p.suffix == ".npz" else track_video(p) for p in args.clips]
     styles = [method.measured_style(track, path.name) for track, path in zip(tracks, args.clips, strict=True)]
     return styles[0] if len(styles) == 1 else Style.average(styles)

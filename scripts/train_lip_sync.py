@@ -24,7 +24,7 @@ from data_process import schema
 from data_process.landmarks import FaceLandmarker, NoFaceError
 from data_process.schema import StoreError
 from data_process.store import Store
-from data_process.video import VideoError, read_frames
+from data_process.video import VIDEO_SUFFIXES, VideoError, read_frames
 from deep_3drecon.landmarks import points68
 from deepspeech import AudioError, features, load_audio
 from deepspeech.lip_sync import MAX_LAG, LipSync, LipSyncError, lip_shape
@@ -32,7 +32,6 @@ from deepspeech.lip_sync_network import LipSyncNetwork
 from deepspeech.lip_sync_windows import draw_window
 from deepspeech.timing import MOTION_FPS, ROWS_PER_FRAME, SAMPLES_PER_FRAME
 
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".mpg", ".webm"}
 WINDOWS = (40, 60, 75, 110, 160)  # frames; one batch has windows of one length
 WINDOW_SHARES = (0.15, 0.2, 0.3, 0.2, 0.15)
 PEAK_ROWS = 1.0  # standard deviation of the wanted distribution over lags, half a frame

@@ -38,7 +38,7 @@ from data_process.made_clip_batches import ClipData
 from data_process.made_crop_batches import FaceData
 from data_process.made_crops_clips import make_crop_clip
 from data_process.made_faces import make_faces
-from data_process.video import VideoError, read_frames
+from data_process.video import VIDEO_SUFFIXES, VideoError, read_frames
 from deep_3drecon.open_regressor import RELEASED, OpenRegressor
 from deep_3drecon.regressor_files import RegressorError
 from deep_3drecon.track import FPS
@@ -46,7 +46,6 @@ from models.checkpoint import git_commit
 from scripts.evaluation import clip_regressor, lost_films
 from scripts.evaluation import regressor as measure
 
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".mpg", ".webm"}
 DATA = {"face": FaceData, "clip": ClipData}
 
 

@@ -192,6 +192,17 @@ def test_missing_checkpoint_is_named(tmp_path, second, capsys):
     assert "train_style.py" in said
 
 
+def test_checkpoints_of_another_kind_and_devices_that_are_not_there(tmp_path, second, capsys):
+    start = ["--source_image", PORTRAIT, "--driven_audio", second, "--result_dir", tmp_path]
+    meshes, faces = (ROOT / "data/checkpoints" / name for name in ("talking_style", "default"))
+    assert "holds talking_style, which takes no style" in fails(capsys, *start, "--checkpoint_dir", meshes)
+    on_mesh = ["--mesh", "open", *start[2:], "--checkpoint_dir"]
+    assert "moves no meshes" in fails(capsys, *on_mesh, faces)
+    assert "device 'gpu'" in fails(capsys, *start, "--device", "gpu")
+    fails(capsys, *start, "--name", "../elsewhere")
+    assert "a name without folders" in capsys.readouterr().err
+
+
 def test_styles_differ_in_the_order_of_their_liveliness(tmp_path, second):
     talk(tmp_path, PORTRAIT, SPEECH, "--style_clip", "lively", "restrained", "--name", "two")
     spread = {}

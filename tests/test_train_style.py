@@ -140,6 +140,13 @@ def test_resume_without_a_run_is_refused(run):
     assert status == 1 and "no last.pt" in error
 
 
+def test_a_damaged_state_is_refused(run, tmp_path):
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half/last.pt").write_bytes(b"half a file")
+    status, error = run("half", resume=True)
+    assert status == 1 and "last.pt: cannot be read" in error
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
@@ -151,6 +158,8 @@ def test_resume_without_a_run_is_refused(run):
         ("model.preset=huge", "preset 'huge' came, there is paper, tiny"),
         ("model.dims.widht=3", "widht"),
         ("model.method=style_avtar", "style_avatar_renderer"),
+        ("model.method=talking_style", "no mesh data here"),
+        ("run.device=gpu", "device 'gpu'"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(run, override, named):

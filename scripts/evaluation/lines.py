@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from data_process.ledger import write_aside
+from data_process.outputs import write_aside
 from scripts.evaluation.sources import ProtocolError
 
 NO_INFLUENCE = ("output", "report", "threads", "device")  # settings that change no line

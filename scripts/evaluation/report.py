@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_process.ledger import write_aside
+from data_process.outputs import write_aside
 from deep_3drecon.track import FPS
 from scripts.evaluation import page, plots
 from scripts.evaluation.arrays import GALLERY, load, load_arrays

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 
-from data_process.ledger import write_aside
+from data_process.outputs import write_aside
 from models.metrics import bootstrap_interval
 from scripts.evaluation.lines import jsonable, read
 from scripts.evaluation.units import JUDGE, METRICS, SET_CLIP, VISEMES, judge_metric

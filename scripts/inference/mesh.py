@@ -16,6 +16,8 @@ import torch
 import deepspeech
 from data_process.meshes import MeshError, MeshFolder
 from data_process.meshes_sources import read_curves
+from data_process.outputs import make_folder
+from data_process.video import VIDEO_SUFFIXES
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.topology import TopologyError, load_topology, topology_of
 from deep_3drecon.topology_export import ExportError
@@ -27,10 +29,10 @@ from deepspeech import WeightsError
 from deepspeech.encoders import Encoder
 from models import checkpoint
 from models.blinks import BlinkHabit, add_blinks, generate_blinks
+from models.checkpoint import CheckpointError
 from models.talking_style_codes import MeshStyle, MeshStyleError
 from models.talking_style_released import ReleasedPaper
 from scripts.inference.mesh_clip import CHUNK, DRAWN, FORMATS, Clip, side_by_side
-from scripts.inference.sources import VIDEOS
 
 USER_ERRORS = (
     ExportError, MeshError, MeshFileError, MeshStyleError, TopologyError, WeightsError,
@@ -138,7 +140,7 @@ class Manner:
             )
         motion, fps = self.sample(source)
         features = None
-        if self.args.style_audio or source.lower().endswith(VIDEOS):
+        if self.args.style_audio or source.lower().endswith(VIDEO_SUFFIXES):
             wav = deepspeech.load_audio(self.args.style_audio[k] if self.args.style_audio else source)
             features = sound_features(wav, method, self.args.encoder, self.args.layer)
         if self.args.fit:
@@ -160,7 +162,7 @@ class Manner:
             )
         if end in (".csv", ".json"):
             return read_curves(source, list(self.topology.names))
-        if end in VIDEOS:
+        if end in VIDEO_SUFFIXES:
             from data_process.face_tracks import track_video
 
             track = track_video(source)
@@ -179,6 +181,8 @@ def run(args):
     torch.set_num_threads(args.threads)
     method = ReleasedPaper.load(args.released, args.subjects) if args.released else checkpoint.load(args.checkpoint_dir)
     template, topology = read_template(args.mesh)
+    if "topology" not in method.stats:
+        raise CheckpointError(f"{args.checkpoint_dir}: moves no meshes: give a checkpoint of talking_style")
     if topology.name != method.stats["topology"]:
         raise MeshError(
             f"{args.mesh}: a mesh of {topology.name}, this checkpoint was trained on {method.stats['topology']}"
@@ -192,7 +196,7 @@ def run(args):
     more = ["glb"] * (topology.faces is not None) + ["csv", "json"] * bool(topology.names)
     formats = args.formats or ["mp4", "npz", *more]
     shown = show(topology) if set(formats) & set(DRAWN) else None  # without faces, it says where to get them
-    args.result_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(args.result_dir)
     clips = []
     for name, make in manners(args, method, template, topology):
         stem = args.result_dir / (args.name or f"{args.driven_audio.stem}__{name}")

@@ -152,6 +152,8 @@ def check(args, p):
     for name, low, high in (("style_scale", 0, 2), ("pose_scale", 0, 2), ("size", *SIZE_RANGE)):
         if not low <= getattr(args, name) <= high:
             p.error(f"--{name} {getattr(args, name)}: a value from {low} to {high} is needed")
+    if args.name and Path(args.name).name != args.name:
+        p.error(f"--name {args.name}: a name without folders is needed; --result_dir says where")
     if args.still and args.pose not in (None, "still"):
         p.error(f"--still and --pose {args.pose}: leave out one of them")
     if args.pose == "from_video" and not (args.ref_pose or args.person):

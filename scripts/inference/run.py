@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 
 import deepspeech
+from data_process.outputs import make_folder
 from data_process.video import read_frames
 from models import RENDERERS, checkpoint, find, mark, provenance
+from models.device import pick_device
 from models.person import Person, PersonError
 from scripts.inference import draw, encode, motion, networks, sources
 from scripts.inference.person import PersonDrawer
@@ -30,7 +32,7 @@ def result_names(args, views):
         raise FileExistsError(
             f"{', '.join(there)}: already there: use --overwrite, another --name or another --result_dir"
         )
-    args.result_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(args.result_dir)
     return names, base
 
 
@@ -86,8 +88,8 @@ def run(args):
     names, base = result_names(args, views)
     threads = args.threads or networks.default_threads(drawn_by_network=bool(person or args.renderer_dir))
     torch.set_num_threads(threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
-    method = networks.method_on(checkpoint.load(args.checkpoint_dir, device), args.backend)
+    device = pick_device(args.device)
+    method = networks.method_on(checkpoint.load_motion(args.checkpoint_dir, device), args.backend)
     drawer = make_drawer(args, method, person, views, device)
     styles = [
         sources.load_style(text, method, args.checkpoint_dir, person).scaled(args.style_scale, method.mean_style)

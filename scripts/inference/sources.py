@@ -8,14 +8,13 @@ import numpy as np
 import deepspeech
 from data_process.face_tracks import landmarker, refine_track, track_landmarks, track_video
 from data_process.landmarks import NoFaceError
-from data_process.video import read_frames, read_image
+from data_process.video import VIDEO_SUFFIXES, read_frames, read_image
 from deep_3drecon.atlas import build_atlas
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FaceTrack
 from models.person import Person
 from models.style import Style, StyleError
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
 SMALL_FACE_PX = 64  # between the eyes of a 224 px crop lie 64: a smaller face is shown enlarged
 QUIET = 1e-4  # RMS below which a whole file counts as silence
 
@@ -27,7 +26,7 @@ def note(text):
 
 def read_source(path):
     """Picture file, or first frame of a video -> (H, W, 3) uint8 RGB."""
-    if Path(path).suffix.lower() in VIDEOS:
+    if Path(path).suffix.lower() in VIDEO_SUFFIXES:
         return next(iter(read_frames(path, partial=True)))
     return read_image(path)
 

@@ -2,9 +2,13 @@
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import torch
+
+# what a file that is no state, or half of one, makes torch.load say
+DAMAGE = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError)
 
 
 class RunError(RuntimeError):
@@ -56,6 +60,10 @@ class RunFolder:
             return torch.load(self.path / "last.pt", map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
             raise RunError(f"{self.path}: no last.pt to resume from: start the run without --resume") from error
+        except DAMAGE as error:
+            raise RunError(
+                f"{self.path}/last.pt: cannot be read ({error}): start anew in another folder, from this run's best with run.init"
+            ) from error
 
     def close(self):
         """Finish the files."""

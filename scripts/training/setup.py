@@ -1,10 +1,8 @@
-"""Model, data and device of a training run, from its settings."""
+"""Model and data of a training run, from its settings."""
 
 import dataclasses
 import json
 from pathlib import Path
-
-import torch
 
 from data_process.batches import open_dataset
 from models import METHODS, RENDERERS, find
@@ -16,9 +14,10 @@ def read_stats(data):
     path = Path(data.stats or Path(data.lmdb, "stats.json"))
     try:
         return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise RunError(
-            f"{path}: no statistics ({error}): run python -m data_process.stats --lmdb {data.lmdb}"
+            f"{path}: no statistics ({reason}): run python -m data_process.stats --lmdb {data.lmdb}"
         ) from error
 
 
@@ -56,10 +55,3 @@ def open_data(config):
     train_set, val_set = (open_dataset(kind, config.data, split, config.run.seed) for split in ("train", "val"))
     # A kind of data that needs no statistics of a corpus says itself what the model must know.
     return train_set, val_set, train_set.about() if hasattr(train_set, "about") else read_stats(config.data)
-
-
-def pick_device(name, local_rank):
-    """torch.device of run.device; auto takes this process's GPU where there is one."""
-    if name == "auto":
-        return torch.device(f"cuda:{local_rank}" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
