@@ -24,7 +24,7 @@ from models.style import StyleError
 from scripts.evaluation import report, run, table
 from scripts.evaluation.sources import ProtocolError
 
-USER_ERRORS = (ProtocolError, ConfigError, DeviceError, StoreError, CheckpointError, StyleError)
+USER_ERRORS = (ProtocolError, ConfigError, DeviceError, StoreError, CheckpointError, StyleError, OSError)
 
 
 def parse(argv=None):

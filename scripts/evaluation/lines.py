@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from data_process.outputs import write_aside
+from data_process.outputs import make_folder, write_aside
 from scripts.evaluation.sources import ProtocolError
 
 NO_INFLUENCE = ("output", "report", "threads", "device")  # settings that change no line
@@ -109,6 +109,6 @@ def open_folder(folder, config, facts, about):
                 f"{folder}: holds an evaluation with other {', '.join(changed) or 'settings'}: "
                 "give another output folder, or delete this one"
             )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_aside(path, OmegaConf.to_yaml(OmegaConf.create(content)))
     return content

@@ -31,7 +31,7 @@ class Evaluation:
     def __init__(self, config):
         check_names(config)
         self.config, self.store = config, Store(config.store)
-        self.method = checkpoint.load(config.checkpoint, config.device)
+        self.method = checkpoint.load_motion(config.checkpoint, config.device)
         self.check_face_model()
         self.shape = motion.Shape(self.method.face)
         how = config.style

@@ -182,6 +182,14 @@ def test_a_missing_store_and_an_unknown_judge(tmp_path):
         run.seen.open_judges(["oracle"])
 
 
+def test_places_and_checkpoints_that_do_not_fit(lmdb, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "file: is a file, the name of a folder" in refuses("--lmdb", lmdb, "--output", tmp_path / "file")
+    meshes = CHECKPOINT.parent / "talking_style"
+    message = refuses("--lmdb", lmdb, "--checkpoint_dir", meshes, "--output", tmp_path / "o")
+    assert "holds talking_style, which takes no style" in message
+
+
 def test_flags_override_the_file_and_settings_override_flags(tmp_path):
     (tmp_path / "e.yaml").write_text("store: a\nsplit: val\nclips: 4\n")
     config = evaluate.parse(["--config", str(tmp_path / "e.yaml"), "--lmdb", "b", "seeds=[7]", "split=train"])
