@@ -13,6 +13,7 @@ shoulders and scene stay as they were filmed. Poses are those of one crop for th
 them to that of the assigned frame. One picture instead of a clip works the same: every index is 0.
 """
 
+import cv2
 import numpy as np
 
 TRANS_RAD_PER_DM = 0.3  # how much of an angle a dm counts when poses are compared
@@ -21,6 +22,7 @@ SMALLEST_GAP = 3  # frames between key frames
 # Cost, in squared degrees of pose, of turning round in the clip and of passing over a frame; steps are -2, -1, 1, 2.
 TURN_COST, SKIP_COST = 150.0, 20.0
 MODES = ("follow", "keyframes", "ping_pong")
+HAIR = 0.12  # of a head's height: how far hair reaches beyond the scalp
 
 
 class BackgroundError(ValueError):
@@ -124,3 +126,24 @@ def _follow(learn, new):
         if t:
             s, i = came[t, s, i], i - steps[s]
     return walk
+
+
+def continued(picture, pad, points):
+    """A picture (H, W, 3) with `pad` pixels more on every side, which show where a head has moved away from the rim.
+
+    They mirror the picture; but on a side that the head, points (N, 2), touches with its hair, the last row goes on: a mirror would
+    show a second crown.
+    """
+    out, drawn_out = (
+        cv2.copyMakeBorder(picture, *[pad] * 4, kind) for kind in (cv2.BORDER_REFLECT_101, cv2.BORDER_REPLICATE)
+    )
+    low, high = points.min(0), points.max(0)
+    reach, width = HAIR * (high[1] - low[1]), picture.shape[1]
+    for touched, side in (
+        (low[1] < reach, np.s_[:pad]),
+        (low[0] < reach, np.s_[:, :pad]),
+        (high[0] > width - reach, np.s_[:, pad + width :]),
+    ):
+        if touched:
+            out[side] = drawn_out[side]
+    return out

@@ -13,7 +13,7 @@ import torch
 from deep_3drecon import camera, rasterizer, unwrap
 from deep_3drecon.face_model import FaceModel
 from deep_3drecon.made_noise import smoothstep
-from models import mouth, own_head, retarget
+from models import background, mouth, own_head, retarget
 
 MAX_SIDE = 1280  # pixels of the longer side of a full-size output
 REGION_HEADS = 1.9  # side of the moving region in heights of the head
@@ -93,7 +93,7 @@ def prepare(image, track, model, size, full):
     nodes, node_follow, node_pixels = surroundings_grid(place, follow, triangles, region, to_work, angle, trans)
     return Material(
         work=work,
-        canvas=cv2.copyMakeBorder(work, pad, pad, pad, pad, cv2.BORDER_REFLECT_101),
+        canvas=background.continued(work, pad, (place[head, :2] / place[head, 2:]).numpy()),
         pad=pad,
         to_work=to_work,
         region=region,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.background import BackgroundError, assign, key_frames, ping_pong
+from models.background import BackgroundError, assign, continued, key_frames, ping_pong
 
 
 def swing(n, seconds, seed, amplitude=0.1):
@@ -68,3 +68,13 @@ def test_nonsense_is_refused():
         assign(np.zeros((3, 6)), np.zeros((3, 6)), "mirror")
     with pytest.raises(BackgroundError, match="needed"):
         assign(np.zeros((0, 6)), np.zeros((3, 6)))
+
+
+def test_a_crown_at_the_rim_is_not_mirrored():
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:] = np.arange(40, dtype=np.uint8)[:, None, None]
+    inside, touching = np.array([[20.0, 12.0], [40.0, 32.0]]), np.array([[20.0, 1.0], [40.0, 31.0]])
+    mirrored, drawn_out = (continued(picture, 5, points)[..., 0] for points in (inside, touching))
+    assert mirrored[:6, 30].tolist() == [5, 4, 3, 2, 1, 0] and drawn_out[:6, 30].tolist() == [0] * 6
+    np.testing.assert_array_equal(mirrored[5:], drawn_out[5:])
+    np.testing.assert_array_equal(mirrored[5:45, 5:65], picture[..., 0])
