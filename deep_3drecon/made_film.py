@@ -155,7 +155,6 @@ class Actor:
         self._oil = np.select([self._kind == TOOTH, self._kind == WET], [1.0, 2.0], oil).astype(np.float32)
         for name in ("eyeball_left", "eyeball_right"):
             self._oil[self.model.regions[name]] = 0
-        self._body_points, self._body_triangles = scene.points, scene.triangles
         self._lights = np.float32(
             [light.to_lamp, light.lamp_colour, unit(np.float32(light.rim)), light.rim_colour, light.sky, light.ground]
         )

@@ -43,11 +43,6 @@ def read_arrays(path, wanted) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: not a TensorFlow graph or checkpoint, or a damaged one: {error}") from error
 
 
-def list_checkpoint(path) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of everything in a checkpoint."""
-    return {name: shape for name, (_, shape, *_) in _checkpoint_entries(Path(path)).items()}
-
-
 # ---------------------------------------------------------------------------------------------------- graphs
 
 

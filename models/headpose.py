@@ -30,8 +30,6 @@ PRESETS = ("paper", "tmm")
 DEPTH_DM = 0.5  # taken off z by the paper's network
 PORTRAIT_SWAY = 0.25
 TEMPERATURE = 0.2  # of the contrast between behaviour codes
-# Weights of the paper's fine-tuning, by the names of `losses`; YAML files repeat them.
-PAPER_WEIGHTS = {"expression": 1.0, "pose": 0.2, "pose_change": 0.01, "expression_change": 0.0001}
 
 
 def generate_motion(features, behaviour, n_frames, seed=0, pose_scale=1.0, sway=1.0):

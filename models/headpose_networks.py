@@ -8,7 +8,7 @@ PoseDecoder   TMM 2022: cepstra at 100 Hz and a code -> head pose at 25 fps; 10,
 import torch
 from torch import nn
 
-MFCC_ROWS, MFCC_COLUMNS = 28, 12  # one frame's window of sound, the energy left out
+MFCC_ROWS = 28  # of one frame's window of sound; 12 columns, the energy left out
 POSE, CODE = 6, 10  # Euler angles and translation; numbers of a behaviour code
 CEPSTRA = 13  # at 100 Hz, energy included
 

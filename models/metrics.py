@@ -98,11 +98,6 @@ def lag_correlations(pred, true, valid=None, max_lag=8):
     return out
 
 
-def best_lag(pred, true, valid=None, max_lag=8):
-    """Shift in frames at which pred (T,) fits true (T,) best; positive: pred comes late. NaN where nothing moves."""
-    return peak_lag(lag_correlations(pred, true, valid, max_lag))
-
-
 def peak_lag(curve):
     """Lag of the largest of `lag_correlations`, the smaller shift of equal ones; NaN where nothing moves."""
     curve = {lag: r for lag, r in curve.items() if np.isfinite(r)}

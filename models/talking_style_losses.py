@@ -12,11 +12,6 @@ MAX_VERTICES = 400  # of a region whose vertices a loss looks at, evenly taken
 CLOSED_MM = 1.5  # an opening by no more than this over the smallest of the clip counts as closed lips
 
 
-def vertex_error(pred, true, ids, valid):
-    """Mean squared distance in mm^2 over the vertices of a region."""
-    return masked_mean((pred[:, :, ids] - true[:, :, ids]).square().sum(-1), valid)
-
-
 def vertex_distance(pred, true, ids, valid):
     """Mean over frames of the region's RMS distance, mm."""
     squared = (pred[:, :, ids] - true[:, :, ids]).square().sum(-1).mean(-1)

@@ -4,8 +4,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 source scripts/setup.sh requirements.txt
-if [[ $# -lt 1 || ! -f "$1" ]]; then
-    echo "a sound file is needed: bash scripts/animate.sh speech.wav [--style someone.npz ...]" >&2
+if [[ "${1:-}" == --help ]]; then
+    exec "$PYTHON" inference.py --mesh open --help
+fi
+if [[ ! -f "${1:-}" ]]; then
+    echo "error: ${1:-nothing}: no such file: bash scripts/animate.sh speech.wav [--style someone.npz ...]" >&2
     exit 2
 fi
 sound=$1

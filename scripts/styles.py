@@ -130,12 +130,14 @@ def compare(args):
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(prog="python -m scripts.styles", description=__doc__.split("\n")[0])
-    parser.add_argument("--checkpoint_dir", type=Path, default=DEFAULT, help="whose released styles and corpus mean")
+    whose = {"type": Path, "help": "whose released styles and corpus mean (default data/checkpoints/default)"}
+    parser.add_argument("--checkpoint_dir", default=DEFAULT, **whose)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name, function, help):
         own = commands.add_parser(name, help=help)
         own.set_defaults(run=function)
+        own.add_argument("--checkpoint_dir", default=argparse.SUPPRESS, **whose)  # may stand after the command too
         return own
 
     own = command("measure", measure, "style of a clip, or the mean of several")

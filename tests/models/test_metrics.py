@@ -15,7 +15,7 @@ def test_correlation_by_hand():
 def test_lag_is_found_and_signed(lag):
     curve = np.random.default_rng(0).normal(size=120)
     true, pred = curve[20:100], curve[20 - lag : 100 - lag]  # positive: pred shows later what true shows now
-    assert metrics.best_lag(pred, true) == lag
+    assert metrics.peak_lag(metrics.lag_correlations(pred, true)) == lag
     assert metrics.lag_correlations(pred, true)[lag] == pytest.approx(1)
 
 
@@ -113,7 +113,9 @@ def test_lag_between_frames_is_found(late_s):
 def test_what_is_not_defined_is_nan():
     flat, moving = np.ones(20), np.arange(20.0)
     empty = np.zeros((0, 3, 3))
-    assert np.isnan(metrics.best_lag(flat, moving)) and np.isnan(metrics.sub_frame_lag({0: np.nan}))
+    assert np.isnan(metrics.peak_lag(metrics.lag_correlations(flat, moving))) and np.isnan(
+        metrics.sub_frame_lag({0: np.nan})
+    )
     assert np.isnan(metrics.opening_ratio(moving, flat)) and metrics.opening_ratio(flat, moving) == 0
     assert np.isnan(metrics.derivative_ratio(moving, flat)["ratio"])
     for metric in (metrics.lip_vertex_error, metrics.mean_vertex_error, metrics.opening_distance):

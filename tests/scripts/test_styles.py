@@ -57,6 +57,12 @@ def test_ten_released_styles_from_lively_to_restrained(capsys):
     assert styles.main(["list"]) == 0 and "blinks a minute" in capsys.readouterr().out
 
 
+def test_a_checkpoint_is_named_before_or_after_the_command(tmp_path):
+    for line in (["--checkpoint_dir", "x", "list"], ["list", "--checkpoint_dir", "x"]):
+        assert str(styles.parse(line).checkpoint_dir) == "x"
+    assert styles.parse(["list"]).checkpoint_dir == styles.DEFAULT
+
+
 def test_compare_counts_in_deviations(files, capsys):
     assert styles.main(["compare", str(files / "a.json"), str(files / "a.json"), "lively", "--json"]) == 0
     ((_, found),) = json.loads(capsys.readouterr().out).items()
