@@ -9,15 +9,18 @@ corpus, adds a style for each mood, and its speakers of the broadest face beside
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from data_process.outputs import make_folder
+from data_process.schema import StoreError
 from data_process.store import Store
 from deep_3drecon.face_model import load_face_model
-from models.style import Style
+from models.style import Style, StyleError
 
 STRENGTHS = {"lively": 1.4, "restrained": 0.6}
 # spread of quaternion (half the angle in radians: pitch 2.3, yaw 2.6, roll 1.4 degrees) and translation (dm) in conversation
@@ -26,57 +29,61 @@ HEAD_SPREAD = np.array([0.001, 0.020, 0.023, 0.012, 0.03, 0.03, 0.04], np.float3
 HEAD_CHANGE = HEAD_SPREAD / np.array([6, 6, 8, 10, 5, 5, 5], np.float32)
 
 
-def speaker_styles(lmdb):
-    """{speaker: mean Style of the speaker's training clips}."""
-    store = Store(lmdb)
-    lids = load_face_model(store.meta["face_model"]).index("eyeBlinkLeft", "eyeBlinkRight")
-    styles = {}
-    for k, clip in enumerate(tqdm(store.clips("train"), unit="clip", disable=None)):
-        track = store.track("train", k)
-        styles.setdefault(clip["speaker"], []).append(Style.from_statistics(track, clip["name"], blink_columns=lids))
-    store.close()
-    return {
-        speaker: replace(Style.average(some), source=f"mean of {len(some)} clips of {speaker}")
-        for speaker, some in styles.items()
-    }
-
-
-def made_styles(lmdb):
-    """{mood, "broad_face" or "busy_head": Style} of the made-up corpus, from its training clips."""
+def means(lmdb, key):
+    """{what a training clip's facts say of `key`, such as "speaker": (mean Style of these clips, how many they are)}."""
     store, found = Store(lmdb), {}
     lids = load_face_model(store.meta["face_model"]).index("eyeBlinkLeft", "eyeBlinkRight")
     for k, clip in enumerate(tqdm(store.clips("train"), unit="clip", disable=None)):
         style = Style.from_statistics(store.track("train", k), clip["name"], blink_columns=lids)
-        for name in (("mood", clip["emotion"]), ("speaker", clip["speaker"])):
-            found.setdefault(name, []).append(style)
+        found.setdefault(clip[key], []).append(style)
     store.close()
-    means = {}
-    for (kind, name), some in found.items():
-        source = f"made-up speech: mean of {len(some)} clips of {kind} {name}"
-        means[kind, name] = replace(Style.average(some), source=source)
-    styles = {name: style for (kind, name), style in means.items() if kind == "mood"}
-    speakers = [style for (kind, _), style in means.items() if kind == "speaker"]
-    size = {part: np.array([np.linalg.norm(s.parts[part]) for s in speakers]) for part in ("std_exp", "std_pose")}
-    balance = np.log(size["std_exp"]) - np.log(size["std_pose"])
-    return styles | {"broad_face": speakers[balance.argmax()], "busy_head": speakers[balance.argmin()]}
+    return {name: (Style.average(styles), len(styles)) for name, styles in found.items()}
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m scripts.make_styles", description=__doc__.split("\n")[0])
-    parser.add_argument("--lmdb", required=True, type=Path)
-    parser.add_argument("--made", type=Path, help="store of data_process.synthetic")
-    parser.add_argument("--output", required=True, type=Path)
-    args = parser.parse_args()
-    styles = speaker_styles(args.lmdb)
+def speaker_styles(lmdb):
+    """{speaker: mean Style of the speaker's training clips}, and the two made of the mean of all."""
+    found = means(lmdb, "speaker").items()
+    styles = {name: replace(style, source=f"mean of {n} clips of {name}") for name, (style, n) in found}
     mean = Style.average(styles.values())
     mean.parts |= {"std_pose": HEAD_SPREAD, "std_pose_change": HEAD_CHANGE}
     for name, strength in STRENGTHS.items():
         styles[name] = replace(mean.scaled(strength), source=f"mean speaker in conversation, spreads x {strength}")
-    styles |= made_styles(args.made) if args.made else {}
+    return styles
+
+
+def made_styles(lmdb):
+    """{mood, "broad_face" or "busy_head": Style} of the made-up corpus, from its training clips."""
+    moods, speakers = (
+        {
+            name: replace(style, source=f"made-up speech: mean of {n} clips of {kind} {name}")
+            for name, (style, n) in found.items()
+        }
+        for kind, found in (("mood", means(lmdb, "emotion")), ("speaker", means(lmdb, "speaker")))
+    )
+    speakers = list(speakers.values())
+    size = {part: np.array([np.linalg.norm(s.parts[part]) for s in speakers]) for part in ("std_exp", "std_pose")}
+    balance = np.log(size["std_exp"]) - np.log(size["std_pose"])
+    return moods | {"broad_face": speakers[balance.argmax()], "busy_head": speakers[balance.argmin()]}
+
+
+def main(argv=None):
+    """Exit status: 0 written, 1 not."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.make_styles", description=__doc__.split("\n")[0])
+    parser.add_argument("--lmdb", required=True, type=Path, help="store whose training speakers are taken")
+    parser.add_argument("--made", type=Path, help="store of data_process.synthetic")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the files")
+    args = parser.parse_args(argv)
+    try:
+        make_folder(args.output)
+        styles = speaker_styles(args.lmdb) | (made_styles(args.made) if args.made else {})
+    except (StoreError, StyleError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     for name, style in styles.items():
         style.save(args.output / f"{name}.json")
         print(f"{args.output / name}.json: {style.source}, {60 * style.blinks.rate_hz:.0f} blinks a minute")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
