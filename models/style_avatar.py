@@ -30,6 +30,7 @@ from models import augment, losses, metrics, windows
 from models.amplitude import POSE, measure
 from models.blinks import add_blinks, generate_blinks
 from models.presets import preset_dims
+from models.streams import Streams
 from models.style import STYLE_PARTS, Style
 from models.style_encoder import MIN_FRAMES, ClipEncoder, contrast
 from models.style_fusion import PAPER_CONTEXT, PAPER_STRIDE, PAPER_WINDOW, PRESETS, StyleFusionNet
@@ -62,7 +63,8 @@ class StyleAvatar(nn.Module):
         sizes = stats["style"]["parts"]
         n_exp = len(stats["exp"]["mean"])
         heads = {"expression": n_exp} | ({"pose": POSE} if settings.get("pose", True) else {})
-        streams = {name: (len(stats["features"][name]["mean"]), stem) for name, stem in dims.pop("stems").items()}
+        self.normalised = Streams(self.streams, stats["features"])
+        streams = {name: (self.normalised.sizes[name], stem) for name, stem in dims.pop("stems").items()}
         n_learnt = dims.pop("learnt_style", 0)
         self.net = StyleFusionNet(streams, sum(sizes[p] for p in self.style_parts) + n_learnt, heads, **dims)
         self.encoder = ClipEncoder(n_exp + POSE, n_learnt) if n_learnt else None
@@ -83,11 +85,6 @@ class StyleAvatar(nn.Module):
         def buffer(name, values):
             self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32), persistent=False)
 
-        for name in self.streams:
-            buffer(f"{name}_mean", stats["features"][name]["mean"])
-            # Some phones are so rare that their deviation is tiny: one spurious posterior must not become 30 deviations.
-            least = 0.1 if name == "phonemes" else 1e-3
-            buffer(f"{name}_std", np.maximum(stats["features"][name]["std"], least))
         buffer("exp_mean", stats["exp"]["mean"])
         buffer("exp_std", np.maximum(stats["exp"]["std"], MIN_STD))
         buffer("pose_std", np.maximum(stats["pose"]["std"], 1e-4))
@@ -168,13 +165,6 @@ class StyleAvatar(nn.Module):
         else:
             exp = out["expression"]
         return {"exp": exp} | ({"pose": out["pose"]} if "pose" in out else {})
-
-    def normalised(self, features):
-        """Raw features {name: (B, A, C)} -> z-scored streams."""
-        return {
-            name: (features[name] - getattr(self, f"{name}_mean")) / getattr(self, f"{name}_std")
-            for name in self.streams
-        }
 
     def losses(self, batch, phase="motion"):
         """Losses of a batch (keys: data_process.schema.BATCH) by name, without weights. In training mode it is disturbed.
@@ -349,6 +339,6 @@ class StyleAvatar(nn.Module):
         """How `net` is called, for `models.onnx_backend`: examples of its arguments, and the axes whose length may change."""
         n_rows = windows.ROWS_PER_FRAME * ((self.window_frames or 16) + 2 * self.context_frames)
         batch = {0: "batch"} if self.window_frames else {0: "batch", 2: "rows"}
-        streams = {name: torch.zeros(2, len(getattr(self, f"{name}_mean")), n_rows) for name in self.streams}
+        streams = {name: torch.zeros(2, size, n_rows) for name, size in self.normalised.sizes.items()}
         style = torch.zeros(2, self.net.style_mlp[0].in_features)
         return (streams, style), {name: batch for name in self.streams} | {"argument1": {0: "batch"}}

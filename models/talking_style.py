@@ -24,12 +24,12 @@ from torch.nn import functional
 from models import augment, losses, metrics
 from models import talking_style_losses as mesh_losses
 from models.presets import preset_dims
+from models.streams import Streams
 from models.talking_style_codes import MeshStyle, MeshStyleError
 from models.talking_style_networks import CODE, PRESETS, MotionNet, StyleEncoder
 from models.windows import at_positions
 
 FEATURE_HZ, STYLE_HZ = 50, 25
-MIN_STD = {"phonemes": 0.1}  # rare phones have tiny deviations
 FEWEST_FRAMES = 10  # of a style sample
 RATE_OF_TABLE, RATE_OF_PIVOT = 0.2, 0.05
 
@@ -46,7 +46,8 @@ class TalkingStyle(nn.Module):
         self.settings, self.stats = settings, stats
         self.dims = preset_dims(PRESETS, settings["preset"], settings.get("dims", {}))
         self.streams = tuple(stats["features"])
-        n_sound = sum(len(stats["features"][name]["mean"]) for name in self.streams)
+        self.normalised = Streams(self.streams, stats["features"])
+        n_sound = sum(self.normalised.sizes.values())
         n_basis = stats["basis_size"]
         self.n_basis, self.n_style = n_basis, CODE + 2 * n_basis
         width, style_width = self.dims["width"], self.dims["style_width"]
@@ -58,10 +59,6 @@ class TalkingStyle(nn.Module):
         self.table = nn.Parameter(torch.zeros(1 + len(stats["subjects"]), self.n_style))
         self.unit_mm = float(stats["unit_mm"])
         self.register_buffer("basis", torch.full((n_basis, stats["n_vertices"], 3), torch.nan))
-        for name in self.streams:
-            std = np.maximum(stats["features"][name]["std"], MIN_STD.get(name, 1e-3))
-            self._constant(f"{name}_mean", stats["features"][name]["mean"])
-            self._constant(f"{name}_std", std)
         self._constant("motion_mean", stats["motion"]["mean"])
         # a coefficient that hardly moved must not become a giant in deviations
         std = np.asarray(stats["motion"]["std"])
@@ -100,8 +97,7 @@ class TalkingStyle(nn.Module):
 
     def sound(self, features, prefix=""):
         """Raw features {name: (B, A, C)} -> z-scored and joined (B, A, sum of C)."""
-        parts = [(features[prefix + n] - getattr(self, f"{n}_mean")) / getattr(self, f"{n}_std") for n in self.streams]
-        return torch.cat(parts, -1)
+        return torch.cat(list(self.normalised(features, prefix).values()), -1)
 
     def forward(self, sound, vector):
         """z-scored sound (B, A, C), style vector (B, D) -> z-scored motion at 50 Hz (B, A, K)."""
@@ -242,7 +238,7 @@ class TalkingStyle(nn.Module):
         places = torch.arange(int((len(motion) - 1) * STYLE_HZ / fps + 1e-6) + 1) * (fps / STYLE_HZ)
         motion = at_positions((motion[None] - self.motion_mean) / self.motion_std, places[None])
         n = motion.shape[1]
-        sound = motion.new_zeros(1, n, sum(len(self.stats["features"][name]["mean"]) for name in self.streams))
+        sound = motion.new_zeros(1, n, sum(self.normalised.sizes.values()))
         if features is not None:
             rows = torch.arange(n)[None] * (FEATURE_HZ / STYLE_HZ)
             sound = at_positions(self.sound(self._batched(features)), rows)

@@ -15,7 +15,8 @@ from torch import nn
 from models import losses
 from models import talking_style_losses as mesh_losses
 from models.presets import preset_dims
-from models.talking_style import FEATURE_HZ, MIN_STD
+from models.streams import Streams
+from models.talking_style import FEATURE_HZ
 from models.talking_style_codes import MeshStyleError
 from models.talking_style_paper import PRESETS, PaperNet, coordinates_of
 from models.windows import at_positions
@@ -45,15 +46,10 @@ class TalkingStylePaper(nn.Module):
         self.streams = tuple(stats["features"])
         shape = preset_dims(PRESETS, settings["preset"], dims)
         shape |= {"n_vertices": stats["n_vertices"], "n_speakers": len(stats["subjects"])}
-        n_sound = sum(len(stats["features"][name]["mean"]) for name in self.streams)
+        self.normalised = Streams(self.streams, stats["features"])
+        n_sound = sum(self.normalised.sizes.values())
         self.net = PaperNet(**shape, speech_dims=self.stack * n_sound, n_layers=n_layers)
         self.unit_mm, self.rows = float(stats["unit_mm"]), shape["rows_per_frame"]
-        for name in self.streams:
-            std = np.maximum(stats["features"][name]["std"], MIN_STD.get(name, 1e-3))
-            self.register_buffer(
-                f"{name}_mean", torch.tensor(stats["features"][name]["mean"]).float(), persistent=False
-            )
-            self.register_buffer(f"{name}_std", torch.as_tensor(std).float(), persistent=False)
         ids = np.asarray(stats["regions"].get("lips", np.arange(stats["n_vertices"])))
         self.lip_ids = torch.as_tensor(ids)
         mouth = torch.as_tensor(ids) if self.legacy else coordinates_of(ids)
@@ -66,11 +62,10 @@ class TalkingStylePaper(nn.Module):
 
     def speech(self, batch):
         """z-scored features at the times of the frames: (B, rows_per_frame T, C); two rows a frame are half a frame apart."""
-        parts = [(batch[n] - getattr(self, f"{n}_mean")) / getattr(self, f"{n}_std") for n in self.streams]
         places = batch["positions"]
         if self.rows == 2:
             places = torch.stack([places, places + 1], -1).flatten(1)
-        joined, half = torch.cat(parts, -1), self.stack // 2
+        joined, half = torch.cat(list(self.normalised(batch).values()), -1), self.stack // 2
         return torch.cat([at_positions(joined, places + STACK_ROWS * k) for k in range(-half, half + 1)], -1)
 
     def one_hot(self, speaker):
