@@ -4,11 +4,11 @@ The composite is the shaded head over its background, as the paper's; the genera
 the composite stays. Presets:
 
 paper  the paper's sizes: 259 million parameters of the generator, 30,000 pairs in memory, ArcFace features (the user's file)
-small  ours: under 20 million, one linear map for each norm, 512 pairs, features that pip carries; nothing random at test
+small  ours: under 20 million, one linear map for each norm, no memory, nothing random at test
 tiny   for tests
 
-dims.slots 0 leaves the memory out: one learnt vector takes the feature's place, which is the ablation. dims.levels takes the first levels
-of the U-Net, for pictures of less than 256 px.
+dims.slots: pairs in memory; with 0 one learnt vector takes the feature's place. dims.levels takes the first levels of the U-Net, for
+pictures of less than 256 px. Ours goes without a memory because none was found to help: configs/renderer_memory_gan.yaml has the figures.
 """
 
 import itertools
@@ -30,7 +30,7 @@ from models.stage import Stage
 # preset -> widths of the generator, paper's perceptron, pairs, numbers of a key, judge whose embedding is the identity and its length
 PRESETS = {
     "paper": (PAPER_WIDTHS, True, 30_000, 512, "arcface", 512),
-    "small": (SMALL_WIDTHS, False, 512, 128, "efficient_frechet", 1280),
+    "small": (SMALL_WIDTHS, False, 0, 128, "efficient_frechet", 1280),
     "tiny": ((8, 8, 16, 16), False, 16, 16, "efficient_frechet", 1280),
 }
 KEY_FEATURES = 1280  # of EfficientNet-Lite0 on a composite; the paper's ResNet-18 is no part of any small wheel

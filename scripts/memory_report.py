@@ -1,7 +1,7 @@
 """Does the memory help memory_gan? Held-out frames of several people, drawn by models trained with and without it, as a table.
 
-    python train_style.py --config configs/renderer_memory_gan.yaml data.lmdb=data/people run.output=data/runs/with
-    python train_style.py --config configs/renderer_memory_gan.yaml data.lmdb=data/people run.output=data/runs/without model.dims.slots=0
+    python train_style.py --config configs/renderer_memory_gan.yaml data.lmdb=data/people run.output=data/runs/with model.dims.slots=512
+    python train_style.py --config configs/renderer_memory_gan.yaml data.lmdb=data/people run.output=data/runs/without
     python -m scripts.memory_report --people data/people --with data/runs/with --without data/runs/without --output data/reports/memory
 
 The n-th run of --with and of --without belong together: one seed, one schedule. Frames behind each person's learning span are drawn from
@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from data_process.pictures import STATE, Footage, PictureWindows, people_folders
 from data_process.schema import StoreError
@@ -96,7 +97,7 @@ def report(people, runs, output, n_frames):
     """Yield lines {"person", "row", "run", metrics}; writes sheet.png: real, then the rows of the first pair of runs."""
     models = {row: [load(run) for run in paths] for row, paths in runs.items()}
     stats, sheet = models["with"][0].stats, []
-    for folder in people:
+    for folder in tqdm(people, unit="person", disable=None):
         stretch = Stretch(folder, stats, n_frames)
         films = {("composite", 0): stretch.composites()}
         for row, loaded in models.items():
