@@ -1,4 +1,4 @@
-"""Short clips of made people as the landmark fit sees them, with their truth: what `deep_3drecon.mouth_regressor` learns from.
+"""Short clips of made people as the landmark fit sees them, with their truth: what `deep_3drecon.clip_regressor` learns from.
 
 Every third frame of a film in which a person speaks, exercises the mouth and turns the head; in half of them a worse camera than
 that of the films. Everything follows from number and seed; seed 0 is kept for the people that reports judge by.
