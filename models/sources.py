@@ -12,10 +12,26 @@ FADE = 6  # frames over which one source goes over into the next
 BLOCK = 64  # frames whose distances are computed at a time; bounds memory
 RAD, DM = 0.1, 0.1  # of angle and of place that count as a distance of 1
 LIGHT = 0.05  # of the even part of the light, in which a face's colour is 1
+MOST_CANDIDATES = 1000  # learning frames of which all pairs are compared; of a longer clip every second, third, ...
 WAYS = 64  # learning frames from which a change is sought
 SEEN = (1, 1, 1, 1, 1, 0.2)  # how much of a pose's numbers the picture shows: a head that comes nearer grows little
 # expressions that make a poor source: what hides, as eyes and teeth behind lids and lips, or is stretched, cannot be shown otherwise
 UNWANTED = {"eyeBlinkLeft": 0.2, "eyeBlinkRight": 0.2, "jawOpen": 0.3}  # name: deviation from the median that counts 1
+
+
+class Candidates:
+    """Learning frames that may be sources: `learnt`, indices into a track with light; pose (T, 6) of all its frames through one crop."""
+
+    def __init__(self, track, pose, learnt, model):
+        self.learnt = learnt[:: 1 + len(learnt) // MOST_CANDIDATES]
+        parts = track.select(self.learnt).parts()
+        self.pose = pose[self.learnt] * SEEN
+        self.poor = unfit(parts["exp"], model.expression_names) + odd_light(parts["gamma"])
+        self.unlike = unlikeness(self.pose, parts["gamma"])
+
+    def hold(self, pose):
+        """The frame of the track that each new pose (T, 6) is drawn from."""
+        return self.learnt[hold(self.pose, pose * SEEN, cost_of=self.poor, unlike=self.unlike)]
 
 
 def distance(angle, trans, other_angle, other_trans):

@@ -11,11 +11,10 @@ MOUTH_SCALE = 1.4  # of the box about the mouth
 
 
 def sources_by_pose(track, model, learnt, frames):
-    """[(learning frame, second or None, its share)] of each of `frames`, consecutive ones of one shot."""
+    """[(learning frame, second or None, its share)] of each of `frames`, consecutive ones of one shot, chosen as inference.py does."""
     angle, trans, _ = still_pose(track)
     pose = np.concatenate([angle, trans], 1)
-    poor = sources.unfit(track.parts()["exp"][learnt], model.expression_names)
-    return sources.faded(learnt[sources.hold(pose[learnt], pose[frames], cost_of=poor)])
+    return sources.faded(sources.Candidates(track, pose, np.asarray(learnt), model).hold(pose[frames]))
 
 
 def shots_of(person, frames):

@@ -24,12 +24,9 @@ from scripts.inference.networks import drawing, generator_on
 
 SHOWN = 0.01, 0.99  # quantiles of the learnt poses' numbers between which a new pose is taken as it is
 GIVE = 0.15  # of the span between them: how far beyond a pose may go
-MOST_CANDIDATES = 1000  # learning frames of which all pairs are compared; of a longer clip every second, third, ...
 BACKGROUNDS = ("hold", *background.MODES)
-MOST_DETAIL, DETAIL_FROM = (
-    3,
-    1.3,
-)  # times the network's size at most; pixels of the frame for one of the crop from which it is worth it
+MOST_DETAIL = 3  # times the network's size that the detail of whole frames has at most
+DETAIL_FROM = 1.3  # pixels of the frame for one of the crop, from which detail is worth it
 
 
 class PersonDrawer:
@@ -54,9 +51,7 @@ class PersonDrawer:
         self.pose, self.learnt = np.concatenate([angle, trans], 1), np.flatnonzero(track.valid)
         self.home = self.pose[self.learnt].mean(0)
         self.bounds = np.quantile(self.pose[self.learnt], SHOWN, axis=0)
-        self.candidates = Candidates(
-            track, self.pose, self.learnt[:: 1 + len(self.learnt) // MOST_CANDIDATES], person.model
-        )
+        self.candidates = sources.Candidates(track, self.pose, self.learnt, person.model)
         self.crop = PersonCrop(person, track, first, square, still, self.size, torso_of(renderer))
         times = int(np.clip(np.ceil(square[2] / self.size), 1, MOST_DETAIL))
         wanted = detail and any(self.views.values()) and square[2] > DETAIL_FROM * self.size
@@ -189,22 +184,6 @@ class PersonDrawer:
             frame = cv2.addWeighted(frame, 1 - share, other, share, 0)
         crop = self.fine if self.fine is not None and len(picture) == self.fine.size else self.crop
         return paste_back.paste(frame, picture, crop.to_crop, crop.rim)
-
-
-class Candidates:
-    """Learning frames that may be sources: `learnt` of a track, pose (T, 6) of all its frames."""
-
-    def __init__(self, track, pose, learnt, model):
-        parts = track.parts()
-        self.learnt, self.pose = learnt, pose[learnt] * sources.SEEN
-        self.poor = sources.unfit(parts["exp"][learnt], model.expression_names) + sources.odd_light(
-            parts["gamma"][learnt]
-        )
-        self.unlike = sources.unlikeness(self.pose, parts["gamma"][learnt])
-
-    def hold(self, pose):
-        """The frame of the track that each new pose (T, 6) is drawn from."""
-        return self.learnt[sources.hold(self.pose, pose * sources.SEEN, cost_of=self.poor, unlike=self.unlike)]
 
 
 def softly_within(pose, low, high, give=GIVE):
