@@ -243,21 +243,25 @@ class NeuralTexture(nn.Module):
         return found
 
 
-def enlarged(picture, flow, composite, fine):
-    """Pictures (B, 3, S, S) at the size of finer composites of the same frames: what the network changed is laid on their background, moved
-    by the same flow, which has the source's own detail; the mouth, which the network makes anew, is only made larger.
+def enlarged(picture, composite, fine, flow=None):
+    """Pictures (B, 3, S, S) at the size of finer composites of the same frames: what the network changed is laid on their background, which
+    has the source's own detail; the mouth, which the network makes anew, is only made larger.
 
-    composite: that of `picture`; fine: a `Composite` at a whole multiple of S. Sharper to the eye than the picture made larger, though by
+    composite: that of `picture`; fine: a `Composite` at a whole multiple of S; flow (B, 2, s, s): that of a generator which moves the
+    background first. Sharper to the eye than the picture made larger, though by
     half a dB farther from the real one, as detail that lies a pixel off counts as an error.
     """
     scale = fine.background.shape[-1] / picture.shape[-1]
     reach = MOUTH_GROWTH // 2
     mouth = F.max_pool2d(composite.mouth, MOUTH_GROWTH, 1, reach)
     mouth = F.avg_pool2d(mouth, MOUTH_GROWTH, 1, reach, count_include_pad=False)
-    change = picture - warp(composite.background, flow)
+    base, fine_base = composite.background, fine.background
+    if flow is not None:
+        base, fine_base = warp(base, flow), warp(fine_base, scale * flow)
+    change = picture - base
     change, mouth = (F.interpolate(x, scale_factor=scale, mode="bilinear") for x in (change, mouth))
     large = F.interpolate(picture, scale_factor=scale, mode="bicubic")
-    detailed = warp(fine.background, scale * flow) + change
+    detailed = fine_base + change
     return (detailed + mouth * (large - detailed)).clamp(0, 1)
 
 

@@ -167,12 +167,12 @@ class PersonDrawer:
                 composite = composite.to(self.device)
                 before = composite.background if self.before is None else self.before
                 self.before = composite.background
-                made, *others = self.generator(*self.renderer.inputs(composite, before))
+                made, _, *flow = self.generator(*self.renderer.inputs(composite, before))
                 picture = detailed = to_picture(made)
                 if fine is not None:
                     fine = replace(fine, background=fine.background.to(self.device))
-                    flow = others[1].to(self.device)
-                    detailed = to_picture(enlarged(made.to(self.device), flow, composite, fine))
+                    flow = flow[0].to(self.device) if flow else None
+                    detailed = to_picture(enlarged(made.to(self.device), composite, fine, flow))
                 yield source, picture, detailed
 
     def _full(self, source, picture):

@@ -198,9 +198,10 @@ def test_enlarged_pictures_keep_the_detail_of_the_finer_composite_and_the_made_m
     fine = composite(64, torch.rand(1, 3, 64, 64) * 0.8)
     small = composite(32, torch.nn.functional.avg_pool2d(fine.background, 2))
     none = torch.zeros(1, 2, 8, 8)
-    out = enlarged(small.background + 0.1, none, small, fine)
+    out = enlarged(small.background + 0.1, small, fine, none)
     assert torch.allclose(out[..., :28], fine.background[..., :28] + 0.1, atol=1e-5)
-    flat = enlarged(torch.full_like(small.background, 0.5), none, small, fine)
+    assert torch.allclose(out, enlarged(small.background + 0.1, small, fine), atol=1e-5)
+    flat = enlarged(torch.full_like(small.background, 0.5), small, fine, none)
     assert torch.allclose(flat[..., 60:], torch.full_like(flat[..., 60:], 0.5), atol=1e-5)
 
 

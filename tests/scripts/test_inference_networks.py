@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from models.neural_texture_networks import Generator
+from models.neural_texture_networks import Generator, place_planes
 from models.onnx_backend import OnnxNetwork, missing_packages
+from models.stance import N_CONDITIONS
 from scripts.inference import networks
 from scripts.inference.networks import Bf16, generator_on
 
@@ -17,7 +18,9 @@ def generator():
     torch.manual_seed(0)
     net = Generator(10, (8, 16, 16), (0, 1, 1)).eval()
     torch.nn.init.normal_(net.head.weight, std=0.05)
-    return net, (torch.rand(1, 8, 64, 64), torch.randn(1, 10, 32, 32))
+    torch.nn.init.normal_(net.warper.head.weight, std=0.05)
+    half = torch.cat([torch.randn(1, 10, 32, 32), place_planes(64)], 1)
+    return net, (torch.rand(1, 8, 64, 64), half, torch.randn(1, N_CONDITIONS, 1, 1))
 
 
 def test_onnx_gives_the_same_pictures(generator, tmp_path, monkeypatch):
