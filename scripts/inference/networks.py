@@ -43,7 +43,7 @@ class Bf16(nn.Module):
 
     def forward(self, *tensors):
         with torch.autocast("cpu", torch.bfloat16):
-            out = self.net(*(x.contiguous(memory_format=torch.channels_last) for x in tensors))
+            out = self.net(*tensors)
         return tuple(x.float() for x in out)
 
 
