@@ -9,7 +9,7 @@ Of one person the texture is learnt as it is. Of several it is what they have in
 one's own; the latter is hidden half of the time, so that the former two do for people who were never seen (`personal`).
 
 Presets:
-fast    3.6 GFLOP for a frame of 256 px: real time on two processor cores
+fast    3.8 GFLOP for a frame of 256 px: real time on two processor cores
 tiny    for tests
 """
 
