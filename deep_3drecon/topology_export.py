@@ -5,13 +5,13 @@ a basis of any other clip from `clip_basis`, so a minute of speech takes megabyt
 """
 
 import json
-import os
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from deep_3drecon.shading import vertex_normals
+from deep_3drecon.topology_files import write_aside
 
 GLB_MAGIC, GLB_VERSION, JSON_CHUNK, BIN_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 FLOAT, UINT = 5126, 5125
@@ -93,7 +93,7 @@ def write_glb(path, template, faces, targets, weights, fps, unit_mm, names=(), c
     size = 12 + 8 + len(text) + 8 + len(body)
     head = struct.pack("<III", GLB_MAGIC, GLB_VERSION, size)
     chunks = struct.pack("<II", len(text), JSON_CHUNK) + text + struct.pack("<II", len(body), BIN_CHUNK) + body
-    _write_aside(path, head + chunks)
+    write_aside(path, head + chunks)
 
 
 class _Buffer:
@@ -164,10 +164,4 @@ def write_curves(path, curves, names, fps):
         lines = [",".join(["frame", "time_s", *names])]
         lines += [",".join([str(t), f"{t / fps:.5f}", *(f"{x:.5f}" for x in row)]) for t, row in enumerate(curves)]
         text = "\n".join(lines) + "\n"
-    _write_aside(path, text.encode())
-
-
-def _write_aside(path, data):
-    part = Path(f"{path}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
+    write_aside(path, text.encode())

@@ -149,17 +149,18 @@ def write_ply(path, vertices, triangles):
     )
     faces = np.empty(len(triangles), [("n", "u1"), ("ids", "<i4", 3)])
     faces["n"], faces["ids"] = 3, triangles
-    _write_aside(path, header.encode() + np.ascontiguousarray(vertices, "<f4").tobytes() + faces.tobytes())
+    write_aside(path, header.encode() + np.ascontiguousarray(vertices, "<f4").tobytes() + faces.tobytes())
 
 
 def write_obj(path, vertices, triangles):
     """Wavefront OBJ with six digits after the point."""
     lines = [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in np.asarray(vertices, np.float64).tolist()]
     lines += [f"f {a + 1} {b + 1} {c + 1}" for a, b, c in np.asarray(triangles).tolist()]
-    _write_aside(path, ("\n".join(lines) + "\n").encode())
+    write_aside(path, ("\n".join(lines) + "\n").encode())
 
 
-def _write_aside(path, data):
+def write_aside(path, data):
+    """Write bytes aside and rename."""
     part = Path(f"{path}.part")
     part.write_bytes(data)
     os.replace(part, path)

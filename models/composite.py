@@ -26,7 +26,7 @@ from models import composite_passes, mouth, own_head, portrait
 from models.composite_passes import compose, head_layer, surroundings
 from models.stance import TORSO, head_places
 
-__all__ = ["Composite", "Compositor", "Source", "compose", "head_layer", "surroundings"]
+__all__ = ["Composite", "Compositor", "Source", "compose", "head_layer", "surroundings", "to_picture"]
 
 # largest motion of any vertex below which the composite is the source itself, and above which made colour counts in full
 STILL_PX, MOVED_PX = 0.02, 1.0
@@ -54,6 +54,11 @@ class Composite:
     def to(self, device):
         """The same on a device."""
         return Composite(**{name: x if x is None else x.to(device) for name, x in vars(self).items()})
+
+
+def to_picture(x):
+    """(3, S, S) in [0, 1] -> (S, S, 3) uint8."""
+    return (x.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()
 
 
 @dataclass
@@ -125,7 +130,7 @@ class Compositor:
         nodes, node_follow, node_pixels = portrait.surroundings_grid(
             place, self.follow, triangles, self.region, affine, angle, trans, CELLS
         )
-        pad = self.size // 8
+        pad, torso = self.size // 8, self.torso and self.torso.shift(picture)[None]
         return Source(
             picture=picture,
             canvas=cv2.copyMakeBorder(picture, pad, pad, pad, pad, cv2.BORDER_REFLECT_101),
@@ -139,9 +144,7 @@ class Compositor:
             angle=angle,
             trans=trans,
             affine=affine,
-            places=self.places(angle[None], trans[None], affine[None], self.torso and self.torso.shift(picture)[None])[
-                0
-            ],
+            places=self.places(angle[None], trans[None], affine[None], torso)[0],
         )
 
     def places(self, angle, trans, affine, torso=None):

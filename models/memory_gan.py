@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deep_3drecon.face_model import load_face_model
+from models.composite import to_picture
 from models.judges import JUDGES
 from models.memory import Memory
 from models.memory_gan_networks import COLOURS, FRAMES, PAPER_WIDTHS, SMALL_WIDTHS, MemoryGenerator, PatchDiscriminator
@@ -207,11 +208,6 @@ def box_db(picture, real, points):
 def blend(composite):
     """The shaded head over its background, (B, 3, S, S)."""
     return composite.background + composite.mask * (composite.mesh - composite.background)
-
-
-def to_picture(x):
-    """(3, S, S) in [0, 1] -> (S, S, 3) uint8."""
-    return (x.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 class Eyes:

@@ -19,6 +19,7 @@ from torch import nn
 
 from deep_3drecon.face_model import load_face_model
 from models import discriminator as gan
+from models.composite import to_picture
 from models.neural_texture_flow import flow_losses
 from models.neural_texture_networks import (
     Generator,
@@ -151,7 +152,7 @@ class NeuralTexture(nn.Module):
                 composite = compositor.faded([first], [second], [share], *state, torso=own)
             picture, new, _ = self(composite, composite.background if before is None else before)
             before = composite.background
-            picture = (picture[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+            picture = to_picture(picture[0])
             yield picture, new[0, 0].numpy(), composite.mask[0, 0].numpy()
 
     def losses(self, batch, phase):

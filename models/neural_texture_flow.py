@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import torch
 
+from models.composite import to_picture
 from models.neural_texture_networks import warp
 
 MOST_PX = 12.0  # longer flows are mistakes of the measure, or cannot be followed
@@ -33,7 +34,7 @@ def measured_flow(background, real, cells):
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flows, weights = [], []
     for pair in zip(real, background, strict=True):
-        grey = [cv2.cvtColor(_levels(x), cv2.COLOR_RGB2GRAY) for x in pair]
+        grey = [cv2.cvtColor(to_picture(x), cv2.COLOR_RGB2GRAY) for x in pair]
         found = search.calc(*grey, None)
         gradient = sum(np.abs(cv2.Sobel(grey[0], cv2.CV_32F, *d)) for d in ((1, 0), (0, 1)))
         weight = np.minimum(cv2.blur(gradient, (9, 9)) / TEXTURE, 1) * (np.abs(found).max(-1) < MOST_PX)
@@ -43,7 +44,3 @@ def measured_flow(background, real, cells):
         flows.append(torch.from_numpy(small[0]).permute(2, 0, 1))
         weights.append(torch.from_numpy(small[1])[None])
     return torch.stack(flows).to(real.device), torch.stack(weights).to(real.device)
-
-
-def _levels(picture):
-    return (picture.permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).cpu().contiguous().numpy()

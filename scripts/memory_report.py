@@ -25,9 +25,9 @@ from data_process.pictures import STATE, Footage, PictureWindows, people_folders
 from data_process.schema import StoreError
 from deep_3drecon.track import FaceTrack
 from models import checkpoint
-from models.composite import Compositor
+from models.composite import Compositor, to_picture
 from models.judges import JUDGES
-from models.memory_gan import MemoryGan, blend, to_picture
+from models.memory_gan import MemoryGan, blend
 from models.metrics import bootstrap_interval
 from scripts.evaluation.redrawn import measure, shots_of, sources_by_pose
 

@@ -23,6 +23,7 @@ import deepspeech
 from data_process import clips
 from data_process.face_tracks import track_quality, track_video, video_frames
 from data_process.landmarks import NoFaceError
+from data_process.outputs import write_aside
 from data_process.video import VideoError, VideoWriter, probe, read_frames
 from deep_3drecon.assets import REPOSITORY, AssetError, hash_file
 from deep_3drecon.atlas import PersonTexture, TextureError, build_atlas
@@ -85,9 +86,7 @@ class Work:
         finally:
             seconds = self.state["seconds"]
             seconds[name] = round(seconds.get(name, 0.0) + time.monotonic() - begun, 2)
-            aside = self.path.with_suffix(".part")
-            aside.write_text(json.dumps(self.state, indent=1) + "\n")
-            os.replace(aside, self.path)
+            write_aside(self.path, json.dumps(self.state, indent=1) + "\n")
 
     def table(self):
         """The times of the stages beside the paper's, Markdown."""

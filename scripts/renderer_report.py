@@ -27,7 +27,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from data_process.pictures import STATE, Footage, PictureWindows, cut_square
 from data_process.schema import StoreError
@@ -36,7 +35,7 @@ from deep_3drecon.atlas import build_atlas
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.track import FaceTrack
 from models import checkpoint
-from models.composite import Compositor
+from models.composite import Compositor, to_picture
 from models.headpose_track import still_pose
 from models.mesh_renderer import MeshRenderer
 from scripts.evaluation.redrawn import measure, shots_of, sources_by_pose
@@ -79,7 +78,7 @@ def neural_films(model, person, frames, sources_of):
             began = (
                 compositor.make([first], *one) if second is None else compositor.faded([first], [second], [share], *one)
             )
-            films["composite"].append((began.background[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+            films["composite"].append(to_picture(began.background[0]))
     return {name: np.stack(film) for name, film in films.items()}, taken / len(frames)
 
 

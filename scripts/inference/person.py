@@ -14,6 +14,7 @@ import torch
 
 from data_process.pictures import head_square
 from models import background, headpose_track, paste_back, retarget, sources
+from models.composite import to_picture
 from models.memory_gan import Past
 from models.neural_texture import enlarged
 from models.person import PersonError
@@ -168,11 +169,11 @@ class PersonDrawer:
                 before = composite.background if self.before is None else self.before
                 self.before = composite.background
                 made, _, *flow = self.generator(*self.renderer.inputs(composite, before))
-                picture = detailed = to_picture(made)
+                picture = detailed = to_picture(made[0])
                 if fine is not None:
                     fine = replace(fine, background=fine.background.to(self.device))
                     flow = flow[0].to(self.device) if flow else None
-                    detailed = to_picture(enlarged(made.to(self.device), composite, fine, flow))
+                    detailed = to_picture(enlarged(made.to(self.device), composite, fine, flow)[0])
                 yield source, picture, detailed
 
     def _full(self, source, picture):
@@ -204,8 +205,3 @@ def portrait_rest(person):
     mean = person.model.vertices(parts["id"], torch.zeros_like(parts["exp"]))
     head = replace(person.model, mean=mean, id_basis=person.model.id_basis[..., :0])
     return retarget.portrait_rest(head, parts["exp"])
-
-
-def to_picture(made):
-    """(1, 3, S, S) in [0, 1] -> (S, S, 3) uint8."""
-    return (made[0].permute(1, 2, 0) * 255).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()

@@ -51,10 +51,7 @@ def portrait():
 @pytest.fixture(scope="module")
 def person(tmp_path_factory):
     """Function that makes a drawer of a person of noise at 64 px, whose network changes the picture."""
-    one, model = made_person(tmp_path_factory.mktemp("people") / "anna"), load_face_model("open")
-    torch.manual_seed(0)
-    about = {"face_model": model.name, "face_model_hash": model.hash, "size": 64, "n_people": 1, "heads": 1.5}
-    renderer = NeuralTexture({"preset": "tiny", "dims": {}}, about).eval()
+    one, renderer = person_and_renderer(tmp_path_factory.mktemp("people") / "anna", NeuralTexture, 64)
     torch.nn.init.normal_(renderer.generator.head.weight, std=0.05)
     return lambda: PersonDrawer(one, renderer, {"_full": True, "_face": False})
 
@@ -62,12 +59,17 @@ def person(tmp_path_factory):
 @pytest.fixture(scope="module")
 def remembering(tmp_path_factory):
     """Function that makes a drawer whose renderer draws 25 frames at a time and remembers."""
-    one, model = made_person(tmp_path_factory.mktemp("people") / "berta"), load_face_model("open")
-    torch.manual_seed(0)
-    about = {"face_model": model.name, "face_model_hash": model.hash, "size": 32, "n_people": 1, "heads": 1.5}
-    renderer = MemoryGan({"preset": "tiny", "dims": {}}, about).eval()
+    one, renderer = person_and_renderer(tmp_path_factory.mktemp("people") / "berta", MemoryGan, 32)
     renderer.eyes, renderer.memory.written[:] = Brightness(), True
     return lambda: PersonDrawer(one, renderer, {"_full": True, "_face": False})
+
+
+def person_and_renderer(folder, kind, size):
+    """A made person and an untrained renderer of theirs, always the same."""
+    one, model = made_person(folder), load_face_model("open")
+    torch.manual_seed(0)
+    about = {"face_model": model.name, "face_model_hash": model.hash, "size": size, "n_people": 1, "heads": 1.5}
+    return one, kind({"preset": "tiny", "dims": {}}, about).eval()
 
 
 class Brightness:
