@@ -89,17 +89,6 @@ VECTORS = {
 }
 
 
-def vector_kind(size):
-    """The one kind of vector of this length; where several are that long, the caller has to name one."""
-    kinds = [kind for kind, parts in VECTORS.items() if sum(parts.values()) == size]
-    if len(kinds) == 1:
-        return kinds[0]
-    lengths = ", ".join(f"{kind} {sum(parts.values())}" for kind, parts in VECTORS.items())
-    if kinds:
-        raise ValueError(f"a vector of {size} numbers may be {' or '.join(kinds)}: name the kind")
-    raise ValueError(f"a vector of {size} numbers came, known are {lengths}")
-
-
 def split_vector(vector, kind):
     """(..., n) array or tensor of a kind in VECTORS -> {part: view (..., count)}.
 

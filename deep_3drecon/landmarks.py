@@ -60,12 +60,3 @@ def lip_opening(points):
     """Mean distance of the three middle pairs of inner-lip points, in the points' own unit: (..., 478, C) -> (...)."""
     upper, lower = points[..., INNER_LIP_UPPER[3:6], :], points[..., INNER_LIP_LOWER[3:6], :]
     return np.linalg.norm(upper - lower, axis=-1).mean(-1)
-
-
-def eye_opening(points):
-    """Mean lid distance over eye width, right and left: (..., 478, C) -> (..., 2); about 0.3 open, under 0.12 closed."""
-    ratios = []
-    for pairs, corners in ((LID_PAIRS_RIGHT, (33, 133)), (LID_PAIRS_LEFT, (263, 362))):
-        gap = np.linalg.norm(points[..., pairs[:, 0], :] - points[..., pairs[:, 1], :], axis=-1).mean(-1)
-        ratios.append(gap / np.linalg.norm(points[..., corners[0], :] - points[..., corners[1], :], axis=-1))
-    return np.stack(ratios, -1)

@@ -61,13 +61,6 @@ def feather(size, width=FEATHER):
     return np.outer(side, side).astype(np.float32)
 
 
-def head_feather(mask, width=FEATHER / 2):
-    """Mask (S, S) float32 about a head (S, S) 0..1: 1 on it, falling to 0 outside of it, and 0 at the rim of the crop."""
-    size = len(mask)
-    away = cv2.distanceTransform((mask < 0.5).astype(np.uint8), cv2.DIST_L2, 3) / (width * size)
-    return smoothstep(1.0, 0.0, away).astype(np.float32) * feather(size, width)
-
-
 def paste(frame, crop, affine, mask, poisson=False, match=True, out=None):
     """The frame (H, W, 3) with the crop (S, S, 3) laid in where the mask (S, S) 0..1 says.
 

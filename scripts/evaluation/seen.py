@@ -5,6 +5,7 @@ import numpy as np
 from deep_3drecon.track import FPS
 from deepspeech.lip_sync import lip_shape
 from models import image_metrics, metrics, pose_metrics
+from models.blur_detection import cpbd
 from models.judges import JUDGES
 from scripts.evaluation.sources import ProtocolError
 from scripts.evaluation.units import JUDGE
@@ -43,6 +44,8 @@ def own_measures(seen, truth, probe):
         "sync_score": found.score,
         "video_blinks_per_minute": blinks["per_minute"],
     }
+    if seen.valid.any():
+        values["cpbd"] = image_metrics.pool(cpbd(seen.face[seen.valid]))["mean"]
     return values, {"sync_curve": found.curve, "seen_opening": lip_shape(seen.points)[:, 0]}
 
 
@@ -72,10 +75,12 @@ def picture_measures(seen, real, both):
         "psnr_face": image_metrics.pool(image_metrics.psnr(true_face, face))["mean"],
         "ssim_face": image_metrics.pool(image_metrics.ssim(true_face, face))["mean"],
         "ms_ssim_face": image_metrics.pool(image_metrics.ms_ssim(true_face, face))["mean"],
+        "colour_face": image_metrics.pool(image_metrics.colour_difference(true_face, face))["mean"],
         "psnr_mouth": image_metrics.pool(image_metrics.psnr(true_mouth, mouth))["mean"],
         "ssim_mouth": image_metrics.pool(image_metrics.ssim(true_mouth, mouth))["mean"],
         "sharpness": sharp[0] / sharp[1] if sharp[1] else float("nan"),
         # consecutive frames are needed here, so those without a face stay in
+        "temporal_face": image_metrics.pool(image_metrics.temporal_difference(real.face, seen.face))["mean"],
         "flicker": image_metrics.flicker(real.face, seen.face),
     }
 

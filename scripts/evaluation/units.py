@@ -190,6 +190,9 @@ METRICS = {
     "ms_ssim_face": Metric(
         "MS-SSIM, face", "", "higher", "video",
         meaning="the same over five scales"),
+    "colour_face": Metric(
+        "colour, face", "ΔE 1976", "lower", "video",
+        meaning="distance of the mean colours of the face crops, a cast or a wrong exposure; 2.3 is just seen"),
     "psnr_mouth": Metric(
         "PSNR, mouth", "dB", "higher", "video",
         meaning="96 x 72 px around the mouth corners, so that head motion does not count"),
@@ -199,6 +202,12 @@ METRICS = {
     "sharpness": Metric(
         "sharpness", "row / real", "1", "video",
         meaning="energy of fine detail in the face crop, against the real video"),
+    "cpbd": Metric(
+        "CPBD", "", "real", "video",
+        meaning="share of the face crop's edges that look sharp (Narvekar and Karam 2011), by OpenCV's edges"),
+    "temporal_face": Metric(
+        "change from frame to frame, face", "grey levels", "lower", "video",
+        meaning="mean error of the change of each pixel: what stands wrong but still costs nothing, what moves wrongly does"),
     "flicker": Metric(
         "flicker", "row / real", "1", "video",
         meaning="second difference over time where the picture should stand still, against the real video"),

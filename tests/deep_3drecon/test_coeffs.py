@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from deep_3drecon.coeffs import BFM_LAYOUT, OPEN_LAYOUT, PARTS, VECTORS, join_vector, split_vector, vector_kind
+from deep_3drecon.coeffs import BFM_LAYOUT, OPEN_LAYOUT, PARTS, VECTORS, join_vector, split_vector
 
 
 def test_bfm_slices_are_those_of_the_papers():
@@ -50,12 +50,7 @@ def test_join_vector_inverts_split_vector(kind):
     assert torch.equal(join_vector(kind, **split_vector(tensor, kind)), tensor)
 
 
-def test_a_vector_of_73_numbers_must_be_named():
-    assert vector_kind(70) == "exp_pose" and vector_kind(257) == "bfm" and vector_kind(260) == "pirender_store"
-    with pytest.raises(ValueError, match="may be pirender or headpose: name the kind"):
-        vector_kind(73)
-    with pytest.raises(ValueError, match="71 numbers came, known are"):
-        vector_kind(71)
+def test_vectors_of_other_lengths_and_kinds_are_refused():
     with pytest.raises(ValueError, match="pirender: 70 numbers came, 73"):
         split_vector(np.zeros((2, 70)), "pirender")
     with pytest.raises(ValueError, match="available: exp_pose"):

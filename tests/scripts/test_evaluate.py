@@ -248,6 +248,7 @@ def test_with_video_the_three_rows_are_drawn_encoded_and_seen(filmed, tmp_path):
         assert line["frames_without_face"] == 0 and np.isfinite(line["sync_confidence"])
     real, again, generated = drawn
     assert real["psnr_face"] > again["psnr_face"] > 15 and real["ssim_face"] > again["ssim_face"]
+    assert 0 < real["cpbd"] <= 1 and real["temporal_face"] < again["temporal_face"] and real["colour_face"] < 1
     assert "lmd" not in real and again["video_opening_correlation"] > 0.9
     assert again["lmd_shape"] < generated["lmd_shape"]
     assert "psnr_face" not in lines["generated", 1] and "psnr_face" not in lines["rest", 0], "one seed is drawn"
