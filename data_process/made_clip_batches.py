@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
+from tqdm import tqdm
 
 from data_process.made_crops_clips import CropClip
 from data_process.made_turns import TEN
 from deep_3drecon import camera, fit, landmarks
 from deep_3drecon.clip_mirror import Mirror
 from deep_3drecon.clip_regressor import ClipNetwork, ClipRegressor
-from deep_3drecon.clip_views import POINTS, Viewer, corrected, logarithms
+from deep_3drecon.clip_views import FINER, POINTS, Viewer, corrected, logarithms
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.landmark_bias import bias, noise
 from deep_3drecon.photometric import with_parts
@@ -19,6 +20,7 @@ from deep_3drecon.photometric import with_parts
 TEST_EVERY = 16  # each sixteenth person is kept for testing
 N_KEPT = 33  # frames of a clip
 FRAMES = 12  # of each clip in a batch
+NEARER_EVERY = 4  # people of whom there is a fit nearer to the truth as well
 FITS = 0.8  # share of a batch that is a fit as it came; the others are nearer to the truth, which is rarely asked for
 PICTURES = ("mouth", "face")
 # deviations, correlation, millimetres, pixels of the canonical crop and degrees against each other
@@ -35,26 +37,29 @@ def whole(costs):
 
 
 class ClipData:
-    """Views of all clips of a folder in memory. split: "train", where row 2 k is the fit of person k and row 2 k + 1 one that is
-    nearer to the truth, or "test", fits alone."""
+    """Views of all clips of a folder in memory, 3 MB each. split: "train", where the fits of all people come first and then, for
+    each fourth of them, one that is nearer to the truth, or "test", fits alone."""
 
     regressor = ClipRegressor
     whole = staticmethod(whole)
 
     def __init__(self, folder, split, seed=0):
-        paths = sorted(Path(folder).glob("[0-9]*.npy"))
+        paths = sorted(Path(folder).glob("[0-9]*[0-9].npy"))
         paths = [p for p in paths if (int(p.stem) % TEST_EVERY == TEST_EVERY - 1) == (split == "test")]
         if not paths:
             raise ValueError(f"{folder}: no people for {split}: render at least {TEST_EVERY}")
         self.model = model = load_face_model("open")
-        viewer, rng, rows = Viewer(model, bias), np.random.default_rng((seed, 3)), []
-        linear = fit.linear_landmarks(model, noise())
-        for path in paths:
-            clip = CropClip.load(path.with_suffix(""))
-            tracks = [clip.fit] if split == "test" else [clip.fit, nearer(clip.fit, clip.truth, model, linear, rng)]
-            rows += [_views(viewer, track, clip) for track in tracks]
-        self.values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         self.n_people, self.mirror, self.moved = len(paths), Mirror(model), corrected(model.expression_names)
+        viewer, linear, self.values = Viewer(model, bias), fit.linear_landmarks(model, noise()), {}
+        again = paths[::NEARER_EVERY] if split == "train" else []
+        for row, path in enumerate(tqdm([*paths, *again], unit="clip", desc=split)):
+            clip = CropClip.load(path.with_suffix(""))
+            track = clip.fit
+            if row >= len(paths):
+                track = nearer(track, clip.truth, model, linear, np.random.default_rng((seed, 3, int(path.stem))))
+            for name, value in _views(viewer, track, clip).items():
+                values = self.values.setdefault(name, np.empty((len(paths) + len(again), *value.shape), value.dtype))
+                values[row] = value
 
     def __len__(self):
         return len(self.values["exp"])
@@ -71,7 +76,7 @@ class ClipData:
             out[name] = torch.from_numpy(logarithms(self.values[name][at])).movedim(-1, 2).contiguous()
         if rng is not None:
             for name in PICTURES:
-                alter(out[name], rng)
+                alter(out[name], rng, FINER if name == "mouth" else 1)
             turn_over(out, torch.from_numpy(rng.random(len(clips)) < 0.5), self.mirror)
         return out
 
@@ -98,7 +103,9 @@ class ClipData:
     def batches(self, seed, size):
         """One batch of `size` frames of a few clips, altered."""
         rng, n_clips = np.random.default_rng(seed), size // FRAMES
-        clips = 2 * rng.choice(self.n_people, n_clips, replace=False) + (rng.random(n_clips) > FITS)
+        clips = rng.choice(self.n_people, n_clips, replace=False)
+        others = rng.integers(self.n_people, len(self), n_clips)
+        clips = np.where(rng.random(n_clips) < FITS, clips, others)
         yield self.batch(clips, np.stack([np.sort(rng.choice(N_KEPT, FRAMES, replace=False)) for _ in clips]), rng)
 
     @staticmethod
@@ -109,7 +116,7 @@ class ClipData:
 
 def _views(viewer, track, clip):
     sheets = viewer.sheets_of(track)
-    pictures = viewer.look(sheets, track, clip.crops)
+    pictures = viewer.look(sheets, track, clip.crops, clip.mouths)
     true = clip.truth.parts()
     row = dict(zip(PICTURES, pictures, strict=True)) | {"numbers": viewer.numbers(track)}
     row |= {name: true[name] for name in ("exp", "angle", "id")}
@@ -133,14 +140,14 @@ def nearer(track, truth, model, linear, rng):
     return with_parts(track, model, trans=trans, **out)
 
 
-def alter(views, rng):
-    """Change contrast, sharpness and noise of views (C, K, 2, h, w), those of one clip alike, in place."""
+def alter(views, rng, finer=1):
+    """Change contrast, sharpness and noise of views (C, K, 2, h, w), those of one clip alike, in place; blur grows with `finer`."""
     n_clips = len(views)
     views *= torch.from_numpy(np.exp(rng.normal(0, 0.15, (n_clips, 1, 2, 1, 1))).astype(np.float32))
     grain = np.where(rng.random(n_clips) < 0.4, np.abs(rng.normal(0, 0.06, n_clips)), 0).astype(np.float32)
     views += torch.from_numpy(grain)[:, None, None, None, None] * torch.randn(views.shape)
     for c in np.flatnonzero(rng.random(n_clips) < 0.3):
-        sigma = float(rng.uniform(0.4, 1.5))
+        sigma = finer * float(rng.uniform(0.4, 1.5))
         reach = int(2 * sigma) + 1
         bell = torch.exp(-(torch.arange(-reach, reach + 1).float() ** 2) / (2 * sigma**2))
         bell, soft = bell / bell.sum(), views[c].flatten(0, 1)[:, None]

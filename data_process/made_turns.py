@@ -53,8 +53,9 @@ def draw_phones(rng, seconds):
     return phones
 
 
-def draw_motion(number, n_frames, seed=0, exercise=1.0, turn=1.0):
-    """Speaker `number` and a motion {"exp", "angle", "trans"} of n_frames; exercise and turn scale mouth channels and angles."""
+def draw_motion(number, n_frames, seed=0, exercise=1.0, turn=1.0, pace=1.0):
+    """Speaker `number` and a motion {"exp", "angle", "trans"} of n_frames; exercise and turn scale mouth channels and angles, pace how
+    fast single channels of the mouth move."""
     rng, face = np.random.default_rng((seed, 20, number)), load_face_model("open")
     speaker = feel(draw_speaker(number, seed), EMOTIONS[number % len(EMOTIONS)], 0.8)
     phones = draw_phones(rng, n_frames / FPS + 0.5)
@@ -62,10 +63,10 @@ def draw_motion(number, n_frames, seed=0, exercise=1.0, turn=1.0):
     exp = exp + upper_face_motion(phones, n_frames, face, speaker.upper, rng)
     for name, reach in REACH.items():
         # a channel rests for about half of the time
-        curve = exercise * reach * smooth_noise(n_frames, 1, 0.5, rng)[:, 0].clip(0, 2) / 1.5
+        curve = exercise * reach * smooth_noise(n_frames, 1, 0.5 * pace, rng)[:, 0].clip(0, 2) / 1.5
         for side in ("Left", "Right") if name + "Left" in face.expression_names else ("",):
             exp[:, face.index(name + side)] += curve * rng.uniform(0.7, 1.0)
-    together = exercise * smooth_noise(n_frames, 1, 0.6, rng)[:, 0].clip(0, 1)  # lips meet over an open jaw
+    together = exercise * smooth_noise(n_frames, 1, 0.6 * pace, rng)[:, 0].clip(0, 1)  # lips meet over an open jaw
     exp[:, face.index("mouthClose")] += 0.5 * together * exp[:, face.index("jawOpen")].clip(0, 0.4)
     time = np.arange(n_frames)[:, None] / FPS
     angle = turn * np.array([MAX_PITCH, MAX_YAW, MAX_ROLL]) * np.sin(2 * np.pi * (time / [3, 4, 5] + rng.random(3)))

@@ -18,7 +18,7 @@ from deep_3drecon.photometric import LEAST_KEYS, Known, photometric_residual, re
 
 # px of the canonical crop; four of five made people whom the network has not seen are under it. Real ones who keep their colour are
 # over it: on them the corrected lips moved less like those found
-MOST_DISAGREEMENT = 0.9
+MOST_DISAGREEMENT = 0.82
 # times the residual of pixels alone: these bend a face until its skin keeps its colour, and the true face has 1.03 to 1.13 of it
 MOST_PIXELS = 1.05
 ENOUGH = 120  # frames of a clip by which it is decided

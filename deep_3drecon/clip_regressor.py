@@ -18,10 +18,10 @@ from deep_3drecon.clip_mirror import Mirror
 from deep_3drecon.clip_views import POINTS, Viewer, corrected, logarithms
 from deep_3drecon.coeffs import OPEN_LAYOUT
 from deep_3drecon.photometric import with_parts
-from deep_3drecon.photometric_frames import crops
+from deep_3drecon.photometric_frames import chosen
 from deep_3drecon.regressor_files import read_network, write_network
 
-FORMAT = "idiolect-clip-regressor-1"
+FORMAT = "idiolect-clip-regressor-2"
 RELEASED = Path(__file__).parents[1] / "data" / "checkpoints" / "clip_regressor"
 NAME = "clip_regressor"
 N_CONTEXT = 64  # frames by which the network gets to know a person
@@ -39,19 +39,21 @@ N_NUMBERS = 2 * OPEN_LAYOUT.exp + 3 + N_MISSES + OPEN_LAYOUT.id
 class Sight(nn.Module):
     """Pictures (B, 2 N_CHANNELS, h, w) -> places (B, 2 n_places) where something is seen, -1 to 1, and features (B, n_features).
 
+    size: rows and columns h, w. finer: so many pixels by so many are one to the convolutions, with as many channels.
     A place is the mean of a softmax over the picture (Levine et al., JMLR 2016), finer than the grid that it is computed on.
     """
 
-    def __init__(self, size, width, n_places, n_features):
+    def __init__(self, size, width, n_places, n_features, finer=1):
         super().__init__()
-        rows, columns = size
+        rows, columns = (side // finer for side in size)
 
         def layer(n_in, n_out, stride=1, dilation=1):
             convolution = nn.Conv2d(n_in, n_out, 3, stride, dilation, dilation, bias=False)
             return nn.Sequential(convolution, nn.BatchNorm2d(n_out), nn.ReLU())
 
-        w = width
-        self.start = nn.Sequential(layer(2 * clip_views.N_CHANNELS, w, 2), layer(w, 2 * w, 2), layer(2 * w, 2 * w))
+        w, n_in = width, 2 * clip_views.N_CHANNELS * finer**2
+        self.gather = nn.PixelUnshuffle(finer)
+        self.start = nn.Sequential(layer(n_in, w * finer, 2), layer(w * finer, 2 * w, 2), layer(2 * w, 2 * w))
         self.near = nn.Sequential(layer(2 * w, 2 * w, 1, 2), layer(2 * w, 2 * w))
         self.maps = nn.Conv2d(2 * w, n_places, 1)
         self.far = nn.Sequential(layer(2 * w, 2 * w, 2), nn.Conv2d(2 * w, N_LAST, 1), nn.ReLU(), nn.Flatten())
@@ -62,7 +64,7 @@ class Sight(nn.Module):
         self.register_buffer("grid", torch.stack([across.flatten(), down.flatten()], 1), persistent=False)
 
     def forward(self, pictures):
-        seen = self.start(pictures)
+        seen = self.start(self.gather(pictures))
         seen = seen + self.near(seen)
         share = self.maps(seen).float().flatten(2).softmax(-1)
         return (share @ self.grid).flatten(1), self.features(self.far(seen))
@@ -78,7 +80,7 @@ class ClipNetwork(nn.Module):
         super().__init__()
         self.settings = {"n_exp": n_exp, "width": width, "hidden": hidden}
         half, n_places = hidden // 2, 2 * (MOUTH_PLACES + FACE_PLACES)
-        self.mouth = Sight(clip_views.MOUTH_SIZE, width, MOUTH_PLACES, half)
+        self.mouth = Sight(clip_views.MOUTH_SIZE, width, MOUTH_PLACES, half, clip_views.FINER)
         self.face = Sight(clip_views.FACE_SIZE, width * 2 // 3, FACE_PLACES, half)
         self.read = nn.Sequential(nn.Linear(N_NUMBERS, half), nn.ReLU())
         self.frame = nn.Sequential(nn.Linear(3 * half + n_places, hidden), nn.ReLU())
@@ -206,18 +208,18 @@ class ClipRegressor:
 
         def see(at, cut):
             some = track.select(at)
-            views = [torch.from_numpy(logarithms(p)).movedim(-1, -3)[None] for p in viewer.look(sheets, some, cut)]
+            views = [torch.from_numpy(logarithms(p)).movedim(-1, -3)[None] for p in viewer.look(sheets, some, *cut)]
             return mirror.beside(*views, torch.from_numpy(viewer.numbers(some))[None])
 
         keys = np.flatnonzero(track.valid)
         keys = keys[np.unique(np.linspace(0, len(keys) - 1, min(len(keys), N_CONTEXT)).round().astype(int))]
-        mouth, face, numbers = see(keys, np.stack([crop for _, crop in crops(track, frames, keys)]))
+        mouth, face, numbers = see(keys, _stacked([pair for _, pair in _cuts(track, frames, keys)]))
         usual = usual_look(mouth), usual_look(face)
         person = self.network.person(*self.network.frames(mouth, face, numbers, *usual))
         id = parts["id"][keys[0]] + mirror.mean({"id": self.network.identify(person)})["id"][0].numpy()
         exp, angle, moved = parts["exp"].copy(), parts["angle"].copy(), corrected(model.expression_names)
         places = np.empty((len(track), len(POINTS), 2))
-        for at, cut in _chunks(crops(track, frames), len(track)):
+        for at, cut in _chunks(_cuts(track, frames), len(track)):
             out = mirror.mean(self.network.correct(*self.network.frames(*see(at, cut), *usual), person))
             exp[at[:, None], moved] += out["exp"][0].numpy()
             angle[at] += out["angle"][0].numpy()
@@ -225,14 +227,23 @@ class ClipRegressor:
         return Correction(exp.clip(0, 1), angle, id, places)
 
 
+def _cuts(track, frames, wanted=None):
+    """(t, `clip_views.cut`) of the wanted frames."""
+    return ((t, clip_views.cut(frame, track.crop[t])) for t, frame in chosen(track, frames, wanted))
+
+
+def _stacked(cuts):
+    return tuple(np.stack(pictures) for pictures in zip(*cuts, strict=True))
+
+
 def _chunks(numbered, n):
-    """(t, crop) one by one -> (t (K,), crops (K, 224, 224, 3)) of at most CHUNK."""
-    at, cut = [], []
-    for t, crop in numbered:
-        at.append(t), cut.append(crop)
+    """(t, pictures) one by one -> (t (K,), pictures of each kind, (K, ...)) of at most CHUNK."""
+    at, cuts = [], []
+    for t, pictures in numbered:
+        at.append(t), cuts.append(pictures)
         if len(at) == CHUNK or t == n - 1:
-            yield np.array(at), np.stack(cut)
-            at, cut = [], []
+            yield np.array(at), _stacked(cuts)
+            at, cuts = [], []
 
 
 def refit(track, correction, model, bias=None, noise=None):

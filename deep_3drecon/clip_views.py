@@ -9,10 +9,13 @@ import numpy as np
 import torch
 
 from deep_3drecon import camera, fit, landmarks
+from deep_3drecon.photometric_frames import cut_crop
 
-MOUTH_SIZE, MOUTH_STEP_DM = (72, 80), 0.010  # rows and columns; a pixel of the canonical crop is about as wide
+MOUTH_SIZE, MOUTH_STEP_DM = (144, 160), 0.005  # rows and columns; half as wide as a pixel of the canonical crop
 FACE_SIZE, FACE_STEP_DM = (72, 64), 0.026
 MOUTH_BELOW_DM, FACE_BELOW_DM = 0.05, -0.28  # how far under the mouth the middle of a window lies
+# the mouth is cut from the frame in finer pixels than the canonical crop's: so many times; left, top, width, height in that crop
+FINER, MOUTH_WINDOW = 2, (40, 92, 144, 120)
 SHEET_RIDGE = 1e-3
 DARKEST = 12.0  # added to colours before their logarithm: noise of dark pixels is not to count
 N_CHANNELS = 2  # of a view: logarithms of brightness and of red over green
@@ -30,6 +33,15 @@ MOVED = ("jaw", "mouth", "cheekPuff", "noseSneer")  # expressions that are corre
 def corrected(names):
     """Places of the expressions that are corrected."""
     return [k for k, name in enumerate(names) if name.startswith(MOVED)]
+
+
+def cut(frame, crop):
+    """What views of a frame (H, W, 3) uint8 are made from: its canonical crop by the affine `crop` (2, 3), and the mouth's window of
+    it in finer pixels, (240, 288, 3)."""
+    left, top, *size = MOUTH_WINDOW
+    fine = np.asarray(crop, np.float64) * FINER
+    fine[:, 2] += (FINER - 1) / 2 - FINER * np.array([left, top])
+    return cut_crop(frame, crop), cut_crop(frame, fine, [FINER * side for side in size])
 
 
 class Viewer:
@@ -72,17 +84,18 @@ class Viewer:
         parts = track.parts()
         return self.sheets(*(np.median(parts[name][track.valid], 0) for name in ("id", "exp")))
 
-    def look(self, sheets, track, crops):
-        """Pictures uint8 of the mouth (K, 72, 80, 3) and the face (K, 72, 64, 3) in crops (K, 224, 224, 3) of a track of K frames."""
+    def look(self, sheets, track, crops, mouths):
+        """Pictures uint8 of the mouth (K, 144, 160, 3) and the face (K, 72, 64, 3) of a track of K frames.
+
+        crops (K, 224, 224, 3), mouths (K, 240, 288, 3): what `cut` makes of them.
+        """
         parts = track.parts()
         angle, trans = (torch.from_numpy(np.ascontiguousarray(parts[name])) for name in ("angle", "trans"))
         pictures = []
-        for sheet, step in zip(sheets, (MOUTH_STEP_DM, FACE_STEP_DM), strict=True):
+        for sheet, cuts, to_cut in zip(sheets, (mouths, crops), (_in_window, _in_half), strict=True):
             points = torch.from_numpy(sheet.reshape(1, -1, 3))
             places = camera.project(camera.pose(points, angle, trans)).numpy().reshape(-1, *sheet.shape[:2], 2)
-            coarse = step > 1.5 * MOUTH_STEP_DM
-            places = (places - 0.5) / 2 if coarse else places
-            pictures.append(np.stack([_remap(*pair, coarse) for pair in zip(crops, places, strict=True)]))
+            pictures.append(np.stack([_remap(*to_cut(*pair)) for pair in zip(cuts, places, strict=True)]))
         return pictures
 
     def misses(self, track, places=None):
@@ -121,11 +134,19 @@ def _upright(angle):
     return torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
 
 
-def _remap(crop, places, coarse):
-    crop = (
-        cv2.resize(crop, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) if coarse else np.ascontiguousarray(crop)
-    )
-    return cv2.remap(crop, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def _in_window(mouth, places):
+    """A mouth's window and where places of the canonical crop are in it."""
+    return mouth, FINER * (places - np.float32(MOUTH_WINDOW[:2])) + (FINER - 1) / 2
+
+
+def _in_half(crop, places):
+    """A crop of half as many pixels, enough for the face's coarse window, and where places of the canonical crop are in it."""
+    return cv2.resize(crop, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), (places - 0.5) / 2
+
+
+def _remap(picture, places):
+    picture, places = np.ascontiguousarray(picture), np.asarray(places, np.float32)
+    return cv2.remap(picture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _terms(places, degree=4):

@@ -56,8 +56,9 @@ def crops(track, frames, wanted=None):
         yield t, cut_crop(frame, track.crop[t])
 
 
-def cut_crop(frame, crop):
+def cut_crop(frame, crop, size=(camera.CROP_SIZE, camera.CROP_SIZE)):
     """The canonical crop (224, 224, 3) uint8 of a frame (H, W, 3) uint8 by its affine (2, 3); what lies outside is repeated.
+    size: width and height, of another crop than the canonical one.
 
     Quick, for pictures that are only looked at: `align.crop_picture` gives the finer ones, 6 to 30 times slower. The regressor of
     clips was trained on these.
@@ -70,5 +71,4 @@ def cut_crop(frame, crop):
         scale = np.array([width / frame.shape[1], height / frame.shape[0]])
         affine[:, 2] += affine[:, :2] @ (0.5 * scale - 0.5)
         affine[:, :2] *= scale
-    size = (camera.CROP_SIZE, camera.CROP_SIZE)
     return cv2.warpAffine(frame, affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

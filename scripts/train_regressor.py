@@ -61,7 +61,7 @@ def render(args):
         if args.what == "face" and not path.exists():
             make_faces(number, args.seed, args.most_yaw).save(path)
         if args.what == "clip" and not path.with_suffix(".npy").exists():
-            clip = make_crop_clip(number, args.seed + 1)
+            clip = make_crop_clip(number, args.seed + 1, args.size, args.pace)
             if clip is not None:
                 clip.save(path.with_suffix(""))
 
@@ -232,6 +232,13 @@ def main(argv=None):
     rendering.add_argument("--people", type=int, default=480, help="number after the last one (default 480)")
     rendering.add_argument("--first", type=int, default=0, help="number of the first one (default 0)")
     rendering.add_argument("--most_yaw", type=float, default=65.0, help="degrees that heads turn (default 65)")
+    rendering.add_argument("--size", type=int, default=256, help="pixels along a side of films for clips (default 256)")
+    rendering.add_argument(
+        "--pace",
+        type=float,
+        default=8.0,
+        help="of single channels of the mouth in clips; 1 is that of reports (default 8)",
+    )
     training = commands.add_parser("train", help="make weights")
     training.add_argument("--output", required=True, help="folder for the regressor and the state of its training")
     for name, value in {"steps": 3584, "batch": 64, "width": 24}.items():
@@ -256,7 +263,7 @@ def main(argv=None):
     for command in (testing, releasing, watching, cutting, losing):
         command.add_argument("--weights", help="folder of the regressor (default: the released one)")
     for command in (rendering, training):
-        command.add_argument("--data", required=True, help="folder of the pictures, 2.5 MB a person")
+        command.add_argument("--data", required=True, help="folder of the pictures, 2.5 MB a person (clips: 12 MB)")
         command.add_argument("--seed", type=int, default=0, help="default 0")
         command.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
     args = parser.parse_args(argv)

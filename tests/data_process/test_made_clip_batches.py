@@ -33,7 +33,8 @@ def test_the_people_of_reports_are_not_learnt_from():
 def test_a_clip_is_the_same_after_the_disk(clip, tmp_path):
     clip.save(tmp_path / "00007")
     again = CropClip.load(tmp_path / "00007")
-    assert np.array_equal(again.crops, clip.crops) and np.array_equal(again.truth.coeff, clip.truth.coeff)
+    assert np.array_equal(again.crops, clip.crops) and np.array_equal(again.mouths, clip.mouths)
+    assert np.array_equal(again.truth.coeff, clip.truth.coeff)
     assert len(again.fit) == N_KEPT
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,6 @@ from deep_3drecon.clip_views import POINTS, Viewer, corrected, logarithms
 from deep_3drecon.face_model import load_face_model
 from deep_3drecon.landmark_bias import bias
 from deep_3drecon.photometric import refine_clip, with_parts
-from deep_3drecon.photometric_frames import cut_crop
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +27,31 @@ def untrained(head):
     return ClipRegressor(ClipNetwork(len(corrected(head.expression_names)), width=6, hidden=16))
 
 
-def crops_of(turn):
-    return np.stack([cut_crop(*pair) for pair in zip(turn.frames, turn.truth.crop, strict=True)])
+def cuts_of(turn):
+    """Crops and mouths of a film."""
+    pairs = zip(turn.frames, turn.truth.crop, strict=True)
+    return [np.stack(pictures) for pictures in zip(*(clip_views.cut(*pair) for pair in pairs), strict=True)]
 
 
 def test_a_turning_head_stands_still_in_its_views(head, made_turn):
-    crops, viewer = crops_of(made_turn), Viewer(head)
-    _, face = viewer.look(viewer.sheets_of(made_turn.truth), made_turn.truth, crops)
+    (crops, mouths), viewer = cuts_of(made_turn), Viewer(head)
+    _, face = viewer.look(viewer.sheets_of(made_turn.truth), made_turn.truth, crops, mouths)
     inner = logarithms(face)[:, 24:64, 18:46, 0]  # without the outline, which a turn changes
     plain = logarithms(crops)[:, 60:180, 65:160, 0]
     assert inner.std(0).mean() < 0.6 * plain.std(0).mean()
+
+
+def test_the_mouth_is_cut_where_it_is_in_the_crop_and_in_the_pixels_of_the_frame():
+    crop, (left, top, width, height) = np.float64([[0.5, 0.02, -3], [-0.02, 0.5, 4]]), clip_views.MOUTH_WINDOW
+    frame = np.zeros((448, 448, 3), np.float32)
+    frame[..., 0], frame[..., 1] = np.meshgrid(np.arange(448), np.arange(448))
+    whole, mouth = clip_views.cut(frame, crop)
+    halved = cv2.resize(mouth, (width, height), interpolation=cv2.INTER_AREA)
+    # averaged two by two first, a frame's crop is a fraction of a pixel off at most
+    assert np.abs(halved - whole[top : top + height, left : left + width])[..., :2].max() < 0.5
+    checks = np.repeat(np.uint8(255 * (np.indices((448, 448)).sum(0) // 2 % 2))[..., None], 3, 2)
+    crop, mouth = clip_views.cut(checks, np.float64([[0.5, 0, -0.25], [0, 0.5, -0.25]]))
+    assert mouth.std() > 100 > 80 > crop[80:200, 50:180].std()
 
 
 def test_true_landmarks_have_no_miss_and_moved_ones_their_own(head, made_turn):
