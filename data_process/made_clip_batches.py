@@ -58,8 +58,9 @@ class ClipData:
             if row >= len(paths):
                 track = nearer(track, clip.truth, model, linear, np.random.default_rng((seed, 3, int(path.stem))))
             for name, value in _views(viewer, track, clip).items():
-                values = self.values.setdefault(name, np.empty((len(paths) + len(again), *value.shape), value.dtype))
-                values[row] = value
+                if row == 0:
+                    self.values[name] = np.empty((len(paths) + len(again), *value.shape), value.dtype)
+                self.values[name][row] = value
 
     def __len__(self):
         return len(self.values["exp"])

@@ -60,7 +60,7 @@ def render(args):
         path = folder / f"{number:05d}.npz"
         if args.what == "face" and not path.exists():
             make_faces(number, args.seed, args.most_yaw).save(path)
-        if args.what == "clip" and not path.with_suffix(".npy").exists():
+        if args.what == "clip" and not all(path.with_suffix(end).exists() for end in (".npy", ".mouth.npy")):
             clip = make_crop_clip(number, args.seed + 1, args.size, args.pace)
             if clip is not None:
                 clip.save(path.with_suffix(""))

@@ -34,3 +34,11 @@ def test_the_film_shows_the_truth():
     nose = film.truth.landmarks[0, 4].round().astype(int)
     assert film.regions[0, nose[1], nose[0]] == 3  # made_film.FACE
     assert torch.tensor(film.truth.coeff).isfinite().all()
+
+
+def test_at_a_fast_pace_every_third_frame_shows_another_mouth():
+    columns, alike = load_face_model("open").index(*TEN), {}
+    for pace in (1.0, 8.0):
+        exp = draw_motion(1, 100, pace=pace)[1]["exp"][:, columns].T
+        alike[pace] = [np.corrcoef(curve[:-3], curve[3:])[0, 1] for curve in exp]
+    assert min(alike[1.0]) > 0.5 and max(alike[8.0]) < 0.4
